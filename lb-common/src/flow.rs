@@ -1,0 +1,232 @@
+//! Flows: what the datapath remembers of a connection (own connection tracking).
+//!
+//! Two entries of one LRU map make a flow. The *forward* entry is keyed by the tuple the client sends,
+//! the *reply* entry by the tuple the endpoint answers with; each holds what its packets are translated
+//! to. No two flows may share a reply key: that is what tells an answer's VIP (rule 99).
+//!
+//! ```text
+//!   forward  {client:cp -> vip:vp}  =>  {peer: endpoint:ep, client_port: cp'}   cp' == cp unless moved
+//!   reply    {endpoint:ep -> client:cp'}  =>  {peer: vip:vp, client_port: cp}
+//! ```
+
+use crate::address::Address;
+#[cfg(doc)]
+use crate::tables::traffic_index;
+
+/// A tuple as it stands in a packet: the key of `FLOWS_V4` and `FLOWS_V6`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(C)]
+pub struct FlowKey<A> {
+    /// Source address.
+    pub src: A,
+    /// Destination address.
+    pub dst: A,
+    /// Source port, network byte order.
+    pub sport: u16,
+    /// Destination port, network byte order.
+    pub dport: u16,
+    /// IP protocol number.
+    pub proto: u8,
+    /// Always zero.
+    pub pad: [u8; 3],
+}
+
+impl<A: Address> FlowKey<A> {
+    /// The tuple of the packets that answer this one's.
+    #[inline(always)]
+    #[must_use]
+    pub const fn reversed(&self) -> Self {
+        Self {
+            src: self.dst,
+            dst: self.src,
+            sport: self.dport,
+            dport: self.sport,
+            proto: self.proto,
+            pad: [0; 3],
+        }
+    }
+
+    /// A number that is the same for every packet of the flow and, over flows, uniform in 32 bits for
+    /// anyone who does not know `seed`.
+    ///
+    /// It picks the endpoint: an even spread without a stored state, and a flow whose entry was evicted
+    /// finds the same endpoint again as long as the service is unchanged. The mixer multiplies in 64
+    /// bits and folds the halves, which is one instruction each in BPF.
+    #[inline(always)]
+    pub fn hash(&self, seed: u64) -> u32 {
+        let ports = u64::from(self.sport) << 32 | u64::from(self.dport) << 16 | u64::from(self.proto);
+        let mut h = mix(seed ^ ports);
+        let (src, dst) = (self.src.words(), self.dst.words());
+        let mut i = 0;
+        while i < src.len() {
+            h = mix(h ^ (u64::from(src[i]) << 32 | u64::from(dst[i])));
+            i += 1;
+        }
+        (h >> 32) as u32
+    }
+}
+
+/// One round of the mixer: the finaliser of MurmurHash3 with Stafford's constants (variant 13).
+#[inline(always)]
+const fn mix(mut x: u64) -> u64 {
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+/// What a flow's packets in one direction are translated to: the value of `FLOWS_V4` and `FLOWS_V6`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Flow<A> {
+    /// Forward: the endpoint. Reply: the VIP.
+    pub peer: A,
+    /// The peer's port, network byte order.
+    pub peer_port: u16,
+    /// The client's port on the other side of the translation, network byte order.
+    pub client_port: u16,
+    /// [`traffic_index`] of the service; [`Flow::NO_SERVICE`] for a flow that was only moved to another
+    /// source port.
+    pub traffic: u32,
+    /// When a packet last passed, in ticks of [`crate::flow::ticks`]; written only when it moved.
+    pub seen: u32,
+    /// Forward, on a bridge: the endpoint's MAC, valid when [`Flow::L2`] is set.
+    pub mac: [u8; 6],
+    /// Bits below.
+    pub flags: u16,
+}
+
+impl<A> Flow<A> {
+    /// `traffic` of a flow that belongs to no service.
+    pub const NO_SERVICE: u32 = u32::MAX;
+    /// This entry is the reply one.
+    pub const REPLY: u16 = 1;
+    /// TCP: a packet other than the opening SYN came from the client, so a further SYN opens anew.
+    pub const OPENED: u16 = 1 << 1;
+    /// TCP: FIN from the client.
+    pub const FIN_CLIENT: u16 = 1 << 2;
+    /// TCP: FIN from the endpoint.
+    pub const FIN_ENDPOINT: u16 = 1 << 3;
+    /// TCP: RST from either side.
+    pub const RST: u16 = 1 << 4;
+    /// `mac` is the endpoint's: the bridge switches the frame there.
+    pub const L2: u16 = 1 << 5;
+    /// The endpoint is on the client's bridge, but its MAC was not known yet: ask again.
+    pub const L2_PENDING: u16 = 1 << 6;
+
+    /// Whether both ends have closed, or one has reset: the tuple may serve another flow.
+    #[inline(always)]
+    pub const fn is_closed(&self) -> bool {
+        let fins = Self::FIN_CLIENT | Self::FIN_ENDPOINT;
+        self.flags & Self::RST != 0 || self.flags & fins == fins
+    }
+}
+
+/// The flow clock: jiffies shifted so that one tick is about a second, as 32 bits that wrap.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "the clock wraps after 136 years")]
+pub const fn ticks(jiffies: u64, shift: u32) -> u32 {
+    (jiffies >> (shift & 63)) as u32
+}
+
+/// The shift for [`ticks`] at `hz` jiffies a second: the smallest that makes a tick a second or more.
+pub const fn tick_shift(hz: u32) -> u32 {
+    hz.next_power_of_two().trailing_zeros()
+}
+
+const _: () = {
+    use crate::address::{V4, V6};
+    assert!(size_of::<FlowKey<V4>>() == 16);
+    assert!(size_of::<FlowKey<V6>>() == 40);
+    assert!(size_of::<Flow<V4>>() == 24);
+    assert!(size_of::<Flow<V6>>() == 36);
+};
+
+#[cfg(feature = "aya")]
+mod pod {
+    use super::{Flow, FlowKey};
+    use crate::address::{V4, V6};
+
+    // SAFETY: repr(C), Copy, 'static, made of integers only, no padding (asserted above).
+    unsafe impl aya::Pod for FlowKey<V4> {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for FlowKey<V6> {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Flow<V4> {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Flow<V6> {}
+}
+
+#[cfg(test)]
+mod tests {
+    use core::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+    use crate::address::{V4, V6};
+
+    fn key(client: u8, sport: u16) -> FlowKey<V4> {
+        FlowKey {
+            src: Ipv4Addr::new(10, 244, 0, client).into(),
+            dst: Ipv4Addr::new(10, 96, 0, 1).into(),
+            sport: sport.to_be(),
+            dport: 80u16.to_be(),
+            proto: 6,
+            pad: [0; 3],
+        }
+    }
+
+    #[test]
+    fn reversing_twice_is_the_same_tuple() {
+        assert_eq!(key(1, 40000).reversed().reversed(), key(1, 40000));
+        assert_ne!(key(1, 40000).reversed(), key(1, 40000));
+    }
+
+    #[test]
+    fn hash_spreads_consecutive_ports_evenly() {
+        for slots in [2u32, 3, 7, 100] {
+            let mut hits = std::vec![0u32; slots as usize];
+            for sport in 20000..60000 {
+                hits[(key(1, sport).hash(42) % slots) as usize] += 1;
+            }
+            let mean = 40000.0 / f64::from(slots);
+            for hit in hits {
+                let off = (f64::from(hit) - mean).abs() / mean.sqrt();
+                assert!(off < 5.0, "{slots} slots: {hit} of a mean of {mean}");
+            }
+        }
+    }
+
+    #[test]
+    fn hash_depends_on_every_part_of_the_tuple_and_on_the_seed() {
+        let ip = |last: u16| V6::from(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last));
+        let base = FlowKey { src: ip(1), dst: ip(2), sport: 3, dport: 4, proto: 6, pad: [0; 3] };
+        let others = [
+            FlowKey { src: ip(9), ..base },
+            FlowKey { dst: ip(9), ..base },
+            FlowKey { sport: 9, ..base },
+            FlowKey { dport: 9, ..base },
+            FlowKey { proto: 17, ..base },
+            base.reversed(),
+        ];
+        for other in others {
+            assert_ne!(other.hash(1), base.hash(1));
+        }
+        assert_ne!(base.hash(1), base.hash(2));
+    }
+
+    #[test]
+    fn a_tick_is_between_one_and_two_seconds() {
+        for hz in [100u32, 250, 300, 1000] {
+            let per_tick = 1u32 << tick_shift(hz);
+            assert!(per_tick >= hz && per_tick < 2 * hz, "HZ {hz}");
+        }
+    }
+
+    #[test]
+    fn closed_is_both_fins_or_one_reset() {
+        let closed = |flags| Flow::<V4> { flags, ..Flow::default() }.is_closed();
+        assert!(!closed(Flow::<V4>::FIN_CLIENT));
+        assert!(!closed(Flow::<V4>::FIN_ENDPOINT | Flow::<V4>::OPENED));
+        assert!(closed(Flow::<V4>::FIN_ENDPOINT | Flow::<V4>::FIN_CLIENT));
+        assert!(closed(Flow::<V4>::RST));
+    }
+}

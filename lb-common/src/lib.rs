@@ -1,0 +1,24 @@
+//! The contract between the kernel side and the user side of duolb.
+//!
+//! Everything both sides must agree on to the byte lives here, and everything the datapath can decide
+//! without touching a map: it is compiled for BPF and, unchanged, for the host, where it is unit-tested.
+//! Deliberately absent: aya (but for a marker trait behind a feature), allocation, map access, policy.
+//!
+//! ```text
+//!   packet bytes --cursor--> headers --parse--> Packet{tuple, offsets} --flow--> keys of the maps
+//!                                                     |                               |
+//!                                                 checksum, verdict            tables (map layouts)
+//! ```
+#![no_std]
+
+pub mod address;
+pub mod checksum;
+pub mod cursor;
+pub mod flow;
+pub mod headers;
+pub mod parse;
+pub mod tables;
+pub mod verdict;
+
+#[cfg(test)]
+extern crate std;

@@ -1,0 +1,177 @@
+//! The layouts of the maps that the agent fills and the datapath reads.
+//!
+//! Every type is `repr(C)` without implicit padding; the sizes are asserted below, since a compiler that
+//! laid them out differently on the two sides would mis-route packets without a word. Addresses and
+//! ports are in network byte order, everything else in native byte order.
+
+use core::fmt::Debug;
+
+use crate::address::{Address, Family, V4, V6};
+
+/// Version of every layout in this module and in [`crate::flow`]: part of the pin directory's name, so
+/// that an agent never interprets maps that another version made.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// What a client addresses: the key of `FRONTENDS_V4` and `FRONTENDS_V6`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(C)]
+pub struct FrontendKey<A> {
+    /// The VIP.
+    pub addr: A,
+    /// Destination port, network byte order.
+    pub port: u16,
+    /// IP protocol number.
+    pub proto: u8,
+    /// Always zero.
+    pub pad: u8,
+}
+
+impl<A: Address> FrontendKey<A> {
+    /// The key for `addr:port/proto`; `port` in network byte order.
+    #[inline(always)]
+    pub const fn new(addr: A, port: u16, proto: u8) -> Self {
+        Self { addr, port, proto, pad: 0 }
+    }
+}
+
+/// What happens to packets for a frontend: the value of `FRONTENDS_V4` and `FRONTENDS_V6`.
+///
+/// `slot_base..slot_base + slot_count` is the range of the slots array that holds the endpoints. A
+/// range in use is never rewritten: a change fills a new range and then replaces this value, which is
+/// one atomic update.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(C)]
+pub struct Frontend {
+    /// First slot of the service's range.
+    pub slot_base: u32,
+    /// Number of slots; 0: the service has no endpoint (rule 40).
+    pub slot_count: u32,
+    /// Id of the service port; its record is in `SERVICES`, its counters at [`traffic_index`].
+    pub service: u32,
+    /// Reserved for behaviour that differs by frontend; zero.
+    pub flags: u32,
+}
+
+/// Where traffic goes: an entry of the slots arrays `SLOTS_V4` and `SLOTS_V6`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(C)]
+pub struct Endpoint<A> {
+    /// The endpoint's address.
+    pub addr: A,
+    /// Its port, network byte order.
+    pub port: u16,
+    /// Always zero.
+    pub pad: u16,
+}
+
+impl<A: Address> Endpoint<A> {
+    /// The endpoint `addr:port`; `port` in network byte order.
+    #[inline(always)]
+    pub const fn new(addr: A, port: u16) -> Self {
+        Self { addr, port, pad: 0 }
+    }
+}
+
+/// Per-CPU counters of one service port in one family: an entry of `TRAFFIC`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Traffic {
+    /// Flows that were given an endpoint.
+    pub flows: u64,
+    /// Packets translated from client to endpoint. A GSO super-packet counts once.
+    pub packets_in: u64,
+    /// Bytes of those packets, link-layer header included.
+    pub bytes_in: u64,
+    /// Packets translated from endpoint to client.
+    pub packets_out: u64,
+    /// Bytes of those packets, link-layer header included.
+    pub bytes_out: u64,
+}
+
+/// Index into `TRAFFIC` of service port `service` in `family`: the two families of a service port
+/// share its id and stand side by side.
+#[inline(always)]
+pub const fn traffic_index(service: u32, family: Family) -> u32 {
+    service << 1 | matches!(family, Family::V6) as u32
+}
+
+/// What the datapath must know of a device: the value of `DEVICES`, keyed by ifindex.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Device {
+    /// [`Device::BRIDGE_PORT`].
+    pub flags: u32,
+}
+
+impl Device {
+    /// The device is a port of a bridge: frames that enter by it may be switched without being routed.
+    pub const BRIDGE_PORT: u32 = 1;
+}
+
+/// Longest namespace, Service or port name, in bytes: a DNS label (RFC 1123) plus one to make it even.
+pub const NAME_LEN: usize = 64;
+
+/// What a service id stands for: the value of `SERVICES`, keyed by id. Never read by the datapath.
+///
+/// The reading commands of the CLI and a restarted agent take names, ids and assigned addresses from
+/// here. One record per (namespace, service, port name, protocol) (rule 9); a headless or ExternalName
+/// Service has a single record with protocol 0 and no frontend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct ServiceRecord {
+    /// Namespace, padded with zero bytes.
+    pub namespace: [u8; NAME_LEN],
+    /// Name of the Service, padded with zero bytes.
+    pub name: [u8; NAME_LEN],
+    /// Name of the port, padded with zero bytes; empty for an unnamed one.
+    pub port_name: [u8; NAME_LEN],
+    /// `clusterIPs` in order; an IPv4 address stands in the first four bytes. Unused ones are zero.
+    pub cluster_ips: [[u8; 16]; 2],
+    /// `ipFamilies` in order, as [`Family`] numbers; 0 where there is none.
+    pub families: [u8; 2],
+    /// Service port, native byte order; 0 for a record without port.
+    pub port: u16,
+    /// IP protocol number; 0 for a record without port.
+    pub protocol: u8,
+    /// `ipFamilyPolicy`: 0 none, 1 SingleStack, 2 PreferDualStack, 3 RequireDualStack.
+    pub policy: u8,
+    /// Kind of Service: 0 ClusterIP, 1 NodePort, 2 LoadBalancer, 3 ExternalName, 4 headless.
+    pub kind: u8,
+    /// Always zero.
+    pub pad: u8,
+}
+
+/// Sizes in bytes. A change here is a change of [`SCHEMA_VERSION`].
+const _: () = {
+    assert!(size_of::<FrontendKey<V4>>() == 8);
+    assert!(size_of::<FrontendKey<V6>>() == 20);
+    assert!(size_of::<Frontend>() == 16);
+    assert!(size_of::<Endpoint<V4>>() == 8);
+    assert!(size_of::<Endpoint<V6>>() == 20);
+    assert!(size_of::<Traffic>() == 40);
+    assert!(size_of::<Device>() == 4);
+    assert!(size_of::<ServiceRecord>() == 3 * NAME_LEN + 32 + 8);
+};
+
+#[cfg(feature = "aya")]
+mod pod {
+    use super::{Device, Endpoint, Frontend, FrontendKey, ServiceRecord, Traffic, V4, V6};
+
+    // SAFETY: repr(C), Copy, 'static, made of integers only, no padding (asserted above), so every
+    // byte is initialised and every bit pattern is valid.
+    unsafe impl aya::Pod for FrontendKey<V4> {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for FrontendKey<V6> {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Frontend {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Endpoint<V4> {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Endpoint<V6> {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Traffic {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Device {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for ServiceRecord {}
+}

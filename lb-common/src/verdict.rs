@@ -1,0 +1,85 @@
+//! What became of a packet: error type, drop reason, metric slot and label in one.
+//!
+//! Every packet that concerns a service ends in exactly one verdict, counted once in the per-CPU array
+//! `VERDICTS` at the verdict's number. Packets that are none of ours are not counted: they must cost
+//! next to nothing.
+
+macro_rules! verdicts {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $label:literal, $action:ident;)*) => {
+        /// What became of a packet that concerns a service.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u32)]
+        pub enum Verdict {
+            $($(#[$doc])* $name = $number,)*
+        }
+
+        impl Verdict {
+            /// All verdicts, in the order of their numbers.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The label in metrics and tables.
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$name => $label,)* }
+            }
+
+            /// What the hook does with the packet.
+            #[inline(always)]
+            pub const fn action(self) -> Action {
+                match self { $(Self::$name => Action::$action,)* }
+            }
+        }
+    };
+}
+
+/// What a hook does with a packet after its verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Hand it on: to the next program on the device, then to the stack.
+    Pass,
+    /// Drop it.
+    Drop,
+}
+
+verdicts! {
+    /// Client to endpoint: destination translated.
+    Dnat = 0, "dnat", Pass;
+    /// Endpoint to client: source translated back.
+    RevNat = 1, "rev-nat", Pass;
+    /// Client to endpoint without a service, moved to another source port because the client already
+    /// uses its own one for the same endpoint through a VIP (rule 99).
+    PortMoved = 2, "port-moved", Pass;
+    /// ICMP error for a client, about a packet it sent to a VIP (rule 97).
+    IcmpToClient = 3, "icmp-to-client", Pass;
+    /// ICMP error from a client, about a packet it got from a VIP (rule 97).
+    IcmpToEndpoint = 4, "icmp-to-endpoint", Pass;
+    /// The service has no endpoint (rule 40).
+    NoEndpoint = 5, "no-endpoint", Drop;
+    /// A fragment of a packet for a service; fragments are not translated (rule 98).
+    Fragment = 6, "fragment", Drop;
+    /// The flow table did not take the entry, retries included.
+    FlowTableFull = 7, "flow-table-full", Drop;
+    /// No source port is left that would tell this flow from another one (rule 99).
+    NoPort = 8, "no-port", Drop;
+    /// The packet could not be written to (no memory for a private copy, or shorter than its headers).
+    NotWritable = 9, "not-writable", Drop;
+    /// The agent wrote a frontend whose slots do not exist: an error of ours.
+    BadSlot = 10, "bad-slot", Drop;
+}
+
+/// Number of entries of `VERDICTS`.
+#[expect(clippy::cast_possible_truncation, reason = "there are a dozen verdicts")]
+pub const VERDICT_COUNT: u32 = Verdict::ALL.len() as u32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_dense_and_labels_distinct() {
+        let mut labels = std::collections::BTreeSet::new();
+        for (i, verdict) in Verdict::ALL.iter().enumerate() {
+            assert_eq!(*verdict as usize, i);
+            assert!(labels.insert(verdict.label()));
+        }
+    }
+}

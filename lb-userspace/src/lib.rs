@@ -1,0 +1,11 @@
+//! The agent's library; `main.rs` is a table of contents over it.
+//!
+//! ```text
+//!   source --Event--> control (index -> desired -> plan -> apply) --Maps--> datapath --> kernel
+//!     |                  ^ pure: no I/O, no clock, no aya                      |
+//!   model: the nouns they share                             cli: reads the pins, agent or no agent
+//! ```
+
+pub mod control;
+pub mod model;
+pub mod source;

@@ -1,0 +1,2 @@
+//! `duolb`: the agent and its command line.
+fn main() {}

@@ -1,0 +1,206 @@
+//! The nouns: what the agent knows of Services and EndpointSlices, whatever told it.
+//!
+//! Sources translate what they read into these types and nothing of Kubernetes goes further (design:
+//! sources -> **model** -> desired -> plan -> apply). Plain data: no I/O, no clock, no aya.
+
+use std::{fmt, net::IpAddr};
+
+use lb_common::address::Family;
+
+/// Namespace and name of an object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+impl ObjectKey {
+    /// The key `namespace/name`.
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// Transport protocol of a service port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// TCP, protocol 6.
+    Tcp,
+    /// UDP, protocol 17.
+    Udp,
+    /// SCTP, protocol 132.
+    Sctp,
+}
+
+impl Protocol {
+    /// The IP protocol number.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+            Self::Sctp => 132,
+        }
+    }
+
+    /// The protocol with that number, if it is one of these.
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            6 => Some(Self::Tcp),
+            17 => Some(Self::Udp),
+            132 => Some(Self::Sctp),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+            Self::Sctp => "SCTP",
+        })
+    }
+}
+
+/// `spec.ipFamilyPolicy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum IpFamilyPolicy {
+    /// One family.
+    SingleStack,
+    /// Both where the cluster has both.
+    PreferDualStack,
+    /// Both, or an error.
+    RequireDualStack,
+}
+
+impl fmt::Display for IpFamilyPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// What a Service is, as far as serving it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ServiceKind {
+    /// `type: ClusterIP` with an address.
+    ClusterIp,
+    /// `type: NodePort`.
+    NodePort,
+    /// `type: LoadBalancer`.
+    LoadBalancer,
+    /// `type: ExternalName`: never served (rule 3).
+    ExternalName,
+    /// `clusterIP: None`: never served (rule 3).
+    Headless,
+}
+
+impl ServiceKind {
+    /// Whether packets are ever translated for such a Service (rule 3).
+    pub const fn is_served(self) -> bool {
+        !matches!(self, Self::ExternalName | Self::Headless)
+    }
+}
+
+impl fmt::Display for ServiceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::ClusterIp => "ClusterIP",
+            Self::NodePort => "NodePort",
+            Self::LoadBalancer => "LoadBalancer",
+            Self::ExternalName => "ExternalName",
+            Self::Headless => "Headless",
+        })
+    }
+}
+
+/// A Service with everything the API server would have filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Namespace and name.
+    pub key: ObjectKey,
+    /// What it is.
+    pub kind: ServiceKind,
+    /// `ipFamilyPolicy`; `None` only where Kubernetes has none (ExternalName).
+    pub ip_family_policy: Option<IpFamilyPolicy>,
+    /// `ipFamilies`, primary first; may be empty only for ExternalName.
+    pub ip_families: Vec<Family>,
+    /// `clusterIPs`, primary first, one per family of `ip_families`; empty when headless or ExternalName.
+    pub cluster_ips: Vec<IpAddr>,
+    /// Ports in the order of the manifest.
+    pub ports: Vec<ServicePort>,
+}
+
+/// One entry of `spec.ports`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Name; empty for an unnamed port.
+    pub name: String,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// The port clients use, host byte order, never 0.
+    pub port: u16,
+}
+
+/// Some of the endpoints of a Service, of one family.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointSlice {
+    /// Namespace and name of the slice itself.
+    pub key: ObjectKey,
+    /// Name of the Service in the same namespace (label `kubernetes.io/service-name`, rule 13).
+    pub service: String,
+    /// `addressType`; FQDN slices never get here (rule 14).
+    pub family: Family,
+    /// Ports; those without a number or name are left out by the source (rule 11).
+    pub ports: Vec<SlicePort>,
+    /// Endpoints; those without an address are left out by the source (rule 12).
+    pub endpoints: Vec<SliceEndpoint>,
+}
+
+/// One entry of a slice's `ports`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlicePort {
+    /// Name of the Service port it belongs to; empty for an unnamed one.
+    pub name: String,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// The port the endpoints listen on, host byte order, never 0.
+    pub port: u16,
+}
+
+/// One entry of a slice's `endpoints`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SliceEndpoint {
+    /// The first of its addresses (rule 12), of the slice's family.
+    pub address: IpAddr,
+    /// Conditions with Kubernetes' defaults applied (rule 15).
+    pub conditions: Conditions,
+    /// The node it runs on, if known (rule 16).
+    pub node: Option<String>,
+}
+
+/// An endpoint's conditions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conditions {
+    /// May be sent new flows.
+    pub ready: bool,
+    /// Answers, whether or not it is about to leave.
+    pub serving: bool,
+    /// Is about to leave.
+    pub terminating: bool,
+}
+
+/// Conditions of an endpoint that states none (rule 15).
+impl Default for Conditions {
+    fn default() -> Self {
+        Self { ready: true, serving: true, terminating: false }
+    }
+}

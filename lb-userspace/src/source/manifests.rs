@@ -1,0 +1,1 @@
+//! Placeholder module root, replaced by the manifests source.
