@@ -130,9 +130,8 @@ impl From<Ipv4Addr> for V4 {
 impl From<Ipv6Addr> for V6 {
     fn from(ip: Ipv6Addr) -> Self {
         let octets = ip.octets();
-        let word = |i: usize| {
-            u32::from_ne_bytes([octets[i], octets[i + 1], octets[i + 2], octets[i + 3]])
-        };
+        let word =
+            |i: usize| u32::from_ne_bytes([octets[i], octets[i + 1], octets[i + 2], octets[i + 3]]);
         Self([word(0), word(4), word(8), word(12)])
     }
 }
@@ -170,7 +169,12 @@ mod tests {
             assert_eq!(V4::from_ip(ip).unwrap().to_ip(), ip);
             assert_eq!(V6::from_ip(ip), None);
         }
-        for text in ["::", "fd00::1", "::ffff:10.0.0.1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"] {
+        for text in [
+            "::",
+            "fd00::1",
+            "::ffff:10.0.0.1",
+            "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+        ] {
             let ip: IpAddr = text.parse().unwrap();
             assert_eq!(V6::from_ip(ip).unwrap().to_ip(), ip);
             assert_eq!(V4::from_ip(ip), None);

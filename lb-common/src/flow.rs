@@ -25,10 +25,8 @@ pub struct FlowKey<A> {
     pub sport: u16,
     /// Destination port, network byte order.
     pub dport: u16,
-    /// IP protocol number.
-    pub proto: u8,
-    /// Always zero.
-    pub pad: [u8; 3],
+    /// IP protocol number, native byte order; a word, so that the key has no padding.
+    pub proto: u32,
 }
 
 impl<A: Address> FlowKey<A> {
@@ -42,7 +40,6 @@ impl<A: Address> FlowKey<A> {
             sport: self.dport,
             dport: self.sport,
             proto: self.proto,
-            pad: [0; 3],
         }
     }
 
@@ -54,7 +51,8 @@ impl<A: Address> FlowKey<A> {
     /// bits and folds the halves, which is one instruction each in BPF.
     #[inline(always)]
     pub fn hash(&self, seed: u64) -> u32 {
-        let ports = u64::from(self.sport) << 32 | u64::from(self.dport) << 16 | u64::from(self.proto);
+        let ports =
+            u64::from(self.sport) << 48 | u64::from(self.dport) << 32 | u64::from(self.proto);
         let mut h = mix(seed ^ ports);
         let (src, dst) = (self.src.words(), self.dst.words());
         let mut i = 0;
@@ -89,8 +87,8 @@ pub struct Flow<A> {
     pub traffic: u32,
     /// When a packet last passed, in ticks of [`crate::flow::ticks`]; written only when it moved.
     pub seen: u32,
-    /// Forward, on a bridge: the endpoint's MAC, valid when [`Flow::L2`] is set.
-    pub mac: [u8; 6],
+    /// Forward, on a bridge: the endpoint's MAC as it stands in a frame, valid when [`Flow::L2`] is set.
+    pub mac: [u16; 3],
     /// Bits below.
     pub flags: u16,
 }
@@ -123,7 +121,10 @@ impl<A> Flow<A> {
 
 /// The flow clock: jiffies shifted so that one tick is about a second, as 32 bits that wrap.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "the clock wraps after 136 years")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the clock wraps after 136 years"
+)]
 pub const fn ticks(jiffies: u64, shift: u32) -> u32 {
     (jiffies >> (shift & 63)) as u32
 }
@@ -170,7 +171,6 @@ mod tests {
             sport: sport.to_be(),
             dport: 80u16.to_be(),
             proto: 6,
-            pad: [0; 3],
         }
     }
 
@@ -198,7 +198,13 @@ mod tests {
     #[test]
     fn hash_depends_on_every_part_of_the_tuple_and_on_the_seed() {
         let ip = |last: u16| V6::from(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last));
-        let base = FlowKey { src: ip(1), dst: ip(2), sport: 3, dport: 4, proto: 6, pad: [0; 3] };
+        let base = FlowKey {
+            src: ip(1),
+            dst: ip(2),
+            sport: 3,
+            dport: 4,
+            proto: 6,
+        };
         let others = [
             FlowKey { src: ip(9), ..base },
             FlowKey { dst: ip(9), ..base },
@@ -223,7 +229,13 @@ mod tests {
 
     #[test]
     fn closed_is_both_fins_or_one_reset() {
-        let closed = |flags| Flow::<V4> { flags, ..Flow::default() }.is_closed();
+        let closed = |flags| {
+            Flow::<V4> {
+                flags,
+                ..Flow::default()
+            }
+            .is_closed()
+        };
         assert!(!closed(Flow::<V4>::FIN_CLIENT));
         assert!(!closed(Flow::<V4>::FIN_ENDPOINT | Flow::<V4>::OPENED));
         assert!(closed(Flow::<V4>::FIN_ENDPOINT | Flow::<V4>::FIN_CLIENT));

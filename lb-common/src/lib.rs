@@ -7,9 +7,10 @@
 //! ```text
 //!   packet bytes --cursor--> headers --parse--> Packet{tuple, offsets} --flow--> keys of the maps
 //!                                                     |                               |
-//!                                                 checksum, verdict            tables (map layouts)
+//!                                       translate, checksum, verdict           tables (map layouts)
 //! ```
 #![no_std]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod address;
 pub mod checksum;
@@ -18,6 +19,7 @@ pub mod flow;
 pub mod headers;
 pub mod parse;
 pub mod tables;
+pub mod translate;
 pub mod verdict;
 
 #[cfg(test)]

@@ -30,7 +30,12 @@ impl<A: Address> FrontendKey<A> {
     /// The key for `addr:port/proto`; `port` in network byte order.
     #[inline(always)]
     pub const fn new(addr: A, port: u16, proto: u8) -> Self {
-        Self { addr, port, proto, pad: 0 }
+        Self {
+            addr,
+            port,
+            proto,
+            pad: 0,
+        }
     }
 }
 
@@ -99,13 +104,9 @@ pub const fn traffic_index(service: u32, family: Family) -> u32 {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Device {
-    /// [`Device::BRIDGE_PORT`].
-    pub flags: u32,
-}
-
-impl Device {
-    /// The device is a port of a bridge: frames that enter by it may be switched without being routed.
-    pub const BRIDGE_PORT: u32 = 1;
+    /// ifindex of the bridge this device is a port of: frames that enter by it may be switched without
+    /// being routed. 0: not a bridge port.
+    pub bridge: u32,
 }
 
 /// Longest namespace, Service or port name, in bytes: a DNS label (RFC 1123) plus one to make it even.

@@ -67,7 +67,10 @@ verdicts! {
 }
 
 /// Number of entries of `VERDICTS`.
-#[expect(clippy::cast_possible_truncation, reason = "there are a dozen verdicts")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "there are a dozen verdicts"
+)]
 pub const VERDICT_COUNT: u32 = Verdict::ALL.len() as u32;
 
 #[cfg(test)]

@@ -19,7 +19,10 @@ pub struct ObjectKey {
 impl ObjectKey {
     /// The key `namespace/name`.
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
     }
 }
 
@@ -201,6 +204,10 @@ pub struct Conditions {
 /// Conditions of an endpoint that states none (rule 15).
 impl Default for Conditions {
     fn default() -> Self {
-        Self { ready: true, serving: true, terminating: false }
+        Self {
+            ready: true,
+            serving: true,
+            terminating: false,
+        }
     }
 }

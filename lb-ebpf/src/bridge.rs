@@ -1,0 +1,87 @@
+//! Clients on a bridge: keep both directions of a flow on the same path.
+//!
+//! The client sends a frame for a VIP to its gateway, the bridge itself. After DNAT the endpoint may
+//! turn out to be on the same bridge; routed, the request would pass the node's firewall while the
+//! switched answer would not, and a firewall that drops what conntrack finds invalid would cut the flow
+//! in half. So the frame is addressed to the endpoint's MAC instead, and both directions are switched,
+//! as the pods' direct traffic is. The routing table is asked once per flow.
+
+use lb_common::{address::Family, flow::Flow, headers::Eth, parse::Transport};
+
+use crate::{
+    maps::{self, Tables},
+    skb::{Route, Skb},
+};
+
+/// Answers of `bpf_fib_lookup` (uapi/linux/bpf.h).
+const SUCCESS: i64 = 0;
+const NO_NEIGHBOUR: i64 = 7;
+
+/// Address families of `bpf_fib_lookup`.
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+
+/// A flow begins: if the client's device is a bridge's port, look for the endpoint's MAC.
+#[inline(always)]
+pub fn begin<A: Tables>(skb: &mut Skb, packet: &Transport<A>, flow: &mut Flow<A>) {
+    if flow.peer != packet.tuple.src {
+        find_neighbour(skb, packet, flow);
+    }
+}
+
+/// Looks for the endpoint's MAC on the bridge that the packet came in by.
+#[inline(never)]
+pub fn find_neighbour<A: Tables>(skb: &mut Skb, packet: &Transport<A>, flow: &mut Flow<A>) {
+    let Some(bridge) = maps::find_bridge(skb.ifindex()) else {
+        return;
+    };
+    let mut route = question::<A>(bridge, &packet.tuple.src, &flow.peer, packet.tuple.proto);
+    let answer = skb.find_route(&mut route);
+    flow.flags &= !(Flow::<A>::L2 | Flow::<A>::L2_PENDING);
+    if route.ifindex != bridge {
+        return;
+    }
+    match answer {
+        // The neighbour is not known yet: this packet is the stack's, which resolves it; the next asks
+        // again.
+        NO_NEIGHBOUR => flow.flags |= Flow::<A>::L2_PENDING,
+        SUCCESS
+            if skb
+                .cursor()
+                .get::<Eth>(0)
+                .is_some_and(|eth| eth.dst == route.smac) =>
+        {
+            flow.mac = route.dmac;
+            flow.flags |= Flow::<A>::L2;
+        }
+        _ => {}
+    }
+}
+
+/// The question: how would a packet from `src`, coming in by the bridge, go to `dst`?
+#[inline(always)]
+fn question<A: Tables>(bridge: u32, src: &A, dst: &A, proto: u32) -> Route {
+    let four = |address: &A| {
+        let words = address.words();
+        match A::FAMILY {
+            Family::V4 => [words[0], 0, 0, 0],
+            Family::V6 => [words[0], words[1], words[2], words[3]],
+        }
+    };
+    Route {
+        family: match A::FAMILY {
+            Family::V4 => AF_INET,
+            Family::V6 => AF_INET6,
+        },
+        proto: proto as u8,
+        ports: [0; 2],
+        tot_len: 0,
+        ifindex: bridge,
+        flowinfo: 0,
+        src: four(src),
+        dst: four(dst),
+        vlan: 0,
+        smac: [0; 3],
+        dmac: [0; 3],
+    }
+}

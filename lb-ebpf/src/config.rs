@@ -1,0 +1,51 @@
+//! What is fixed when the programs are loaded; the agent overrides the values by symbol name.
+//!
+//! Load-time constants cost nothing: the verifier knows their values and removes what they switch off.
+
+use aya_ebpf::{Global, helpers::generated::bpf_jiffies64};
+use lb_common::{flow::ticks, headers::proto};
+
+/// Secret that the choice of endpoints depends on; the same over restarts of the agent.
+#[unsafe(no_mangle)]
+static HASH_SEED: Global<u64> = Global::new(0);
+
+/// [`lb_common::flow::tick_shift`] of this kernel.
+#[unsafe(no_mangle)]
+static CLOCK_SHIFT: Global<u32> = Global::new(8);
+
+/// Ticks without a packet after which a UDP flow is forgotten.
+#[unsafe(no_mangle)]
+static UDP_TIMEOUT: Global<u32> = Global::new(180);
+
+/// Ticks without a packet after which a TCP flow no longer keeps its tuple from others.
+#[unsafe(no_mangle)]
+static TCP_TIMEOUT: Global<u32> = Global::new(86_400);
+
+/// See [`HASH_SEED`].
+#[inline(always)]
+pub fn hash_seed() -> u64 {
+    HASH_SEED.load()
+}
+
+/// See [`UDP_TIMEOUT`] and [`TCP_TIMEOUT`].
+#[inline(always)]
+pub fn timeout(proto: u32) -> u32 {
+    if proto == u32::from(proto::TCP) {
+        TCP_TIMEOUT.load()
+    } else {
+        UDP_TIMEOUT.load()
+    }
+}
+
+/// The kernel's tick counter: the cheapest clock there is (the verifier inlines it to one load).
+#[inline(always)]
+pub fn jiffies() -> u64 {
+    // SAFETY: takes nothing, changes nothing; since kernel 5.6.
+    unsafe { bpf_jiffies64() }
+}
+
+/// Now, on the flow clock.
+#[inline(always)]
+pub fn now() -> u32 {
+    ticks(jiffies(), CLOCK_SHIFT.load())
+}

@@ -1,0 +1,34 @@
+//! How a packet's way through the datapath ends.
+
+use lb_common::verdict::Verdict;
+
+/// Why the way of a packet ended early.
+pub enum Exit {
+    /// It is no business of ours: untouched and uncounted.
+    NotOurs,
+    /// It concerns a service: counted once.
+    Counted(Verdict),
+}
+
+impl From<Verdict> for Exit {
+    #[inline(always)]
+    fn from(verdict: Verdict) -> Self {
+        Self::Counted(verdict)
+    }
+}
+
+/// A step on the way of a packet: `?` ends it.
+///
+/// A function that is not inlined returns `Exit`, `Step<()>` or `Result<(), Verdict>`: one register.
+/// Anything larger would go through memory of the caller, which the verifier does not let a BPF function
+/// return.
+pub type Step<T> = Result<T, Exit>;
+
+/// How a packet's way ended, whether at its end or before.
+#[inline(always)]
+pub fn end(step: Step<Verdict>) -> Exit {
+    match step {
+        Ok(verdict) => Exit::Counted(verdict),
+        Err(exit) => exit,
+    }
+}

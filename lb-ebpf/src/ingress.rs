@@ -1,0 +1,139 @@
+//! Packets that enter by a device: from a client to a VIP (DNAT).
+//!
+//! An established packet pays one frontend lookup and one flow lookup; a packet that is none of ours
+//! pays the first only.
+
+use lb_common::{
+    flow::Flow,
+    headers::Tcp,
+    parse::{Packet, Side, Transport, parse},
+    tables::{Frontend, FrontendKey},
+    translate::Target,
+    verdict::Verdict,
+};
+
+use crate::{
+    bridge, config,
+    exit::{Exit, Step, end},
+    icmp,
+    maps::{self, Tables},
+    moved, open,
+    skb::Skb,
+};
+
+/// A packet whose IP header stands at `l3`.
+#[inline(never)]
+pub fn run<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
+    match parse::<A>(&skb.cursor(), l3) {
+        Some(Packet::Transport(packet)) => end(to_endpoint(skb, &packet)),
+        Some(Packet::Icmp) => icmp::to_endpoint::<A>(skb, l3),
+        None => Exit::NotOurs,
+    }
+}
+
+#[inline(always)]
+fn to_endpoint<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<Verdict> {
+    let tuple = &packet.tuple;
+    let key = FrontendKey::new(tuple.dst, tuple.dport, tuple.proto as u8);
+    let flow = match maps::find_frontend(&key) {
+        // The pieces that follow have no ports, so they could not follow (rule 98).
+        Some(_) if packet.is_fragment => return Err(Verdict::Fragment.into()),
+        Some(frontend) => find_or_open(skb, packet, frontend)?,
+        None if packet.is_tcp() => {
+            moved::ensure_flow(packet)?;
+            find_flow(packet)?
+        }
+        None => return Err(Exit::NotOurs),
+    };
+    if flow.flags & Flow::<A>::L2 != 0 {
+        skb.set_mac(flow.mac);
+    }
+    skb.translate(packet, &Target::of(flow, Side::Dst))?;
+    if flow.traffic == Flow::<A>::NO_SERVICE {
+        return Ok(Verdict::PortMoved);
+    }
+    let bytes = u64::from(skb.len());
+    maps::count_traffic(flow.traffic, |traffic| {
+        traffic.packets_in += 1;
+        traffic.bytes_in += bytes;
+    });
+    Ok(Verdict::Dnat)
+}
+
+#[inline(always)]
+fn find_or_open<A: Tables>(
+    skb: &mut Skb,
+    packet: &Transport<A>,
+    frontend: &Frontend,
+) -> Result<&'static Flow<A>, Verdict> {
+    let now = config::now();
+    let known = maps::find_flow(&packet.tuple).filter(|flow| !is_over(packet, flow, now));
+    let Some(flow) = known else {
+        open::run(skb, packet, frontend, now)?;
+        return find_flow(packet);
+    };
+    if packet.is_tcp() {
+        follow(packet, flow);
+    }
+    if flow.seen != now {
+        flow.seen = now;
+        open::ensure_reply(packet, flow, now)?;
+    }
+    if flow.flags & Flow::<A>::L2_PENDING != 0 {
+        bridge::find_neighbour(skb, packet, flow);
+    }
+    Ok(flow)
+}
+
+/// The forward entry that was made just now.
+#[inline(always)]
+fn find_flow<A: Tables>(packet: &Transport<A>) -> Result<&'static Flow<A>, Verdict> {
+    maps::find_flow(&packet.tuple)
+        .map(|flow| &*flow)
+        .ok_or(Verdict::FlowTableFull)
+}
+
+/// Whether the packet begins a new flow on an old one's tuple.
+#[inline(always)]
+fn is_over<A: Tables>(packet: &Transport<A>, flow: &Flow<A>, now: u32) -> bool {
+    if packet.is_tcp() {
+        // A SYN after anything else came from the client is a new connection from a reused port (rule
+        // 80); a SYN after nothing but SYNs is a retransmission and keeps its endpoint (rule 79).
+        packet.is_open() && (flow.flags & Flow::<A>::OPENED != 0 || flow.is_closed())
+    } else {
+        now.wrapping_sub(flow.seen) > config::timeout(packet.tuple.proto)
+    }
+}
+
+/// Notes what a segment from the client says about the connection.
+#[inline(always)]
+fn follow<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>) {
+    if !packet.is_open() && flow.flags & Flow::<A>::OPENED == 0 {
+        flow.flags |= Flow::<A>::OPENED;
+    }
+    if packet.flags & (Tcp::FIN | Tcp::RST) != 0 {
+        note_end(packet, flow);
+    }
+}
+
+/// Notes in both entries that the client ends the connection.
+#[inline(never)]
+fn note_end<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>) {
+    let flags = end_flags::<A>(packet.flags, Flow::<A>::FIN_CLIENT);
+    flow.flags |= flags;
+    if let Some(reply) = maps::find_flow(&open::reply_key(&packet.tuple, flow)) {
+        reply.flags |= flags;
+    }
+}
+
+/// The flow flags that a segment's FIN (from the side `fin` stands for) and RST set.
+#[inline(always)]
+pub fn end_flags<A>(segment: u8, fin: u16) -> u16 {
+    let fin = if segment & Tcp::FIN != 0 { fin } else { 0 };
+    let rst = if segment & Tcp::RST != 0 {
+        Flow::<A>::RST
+    } else {
+        0
+    };
+    fin | rst
+}

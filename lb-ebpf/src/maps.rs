@@ -1,0 +1,198 @@
+//! The maps: the only file that touches map pointers.
+//!
+//! Each family has its own tables, so that IPv4 keys stay small; [`Tables`] picks them by the type
+//! parameter. The sizes here are minimal; the agent sets the real ones when it loads the object.
+
+use aya_ebpf::{
+    bindings::{BPF_ANY, BPF_NOEXIST},
+    macros::map,
+    maps::{Array, HashMap, LruHashMap, PerCpuArray},
+};
+use lb_common::{
+    address::{V4, V6},
+    flow::{Flow, FlowKey},
+    parse::Ip,
+    tables::{Device, Endpoint, Frontend, FrontendKey, ServiceRecord, Traffic},
+    verdict::{VERDICT_COUNT, Verdict},
+};
+
+#[map]
+static FRONTENDS_V4: HashMap<FrontendKey<V4>, Frontend> = HashMap::with_max_entries(1024, 0);
+#[map]
+static FRONTENDS_V6: HashMap<FrontendKey<V6>, Frontend> = HashMap::with_max_entries(1024, 0);
+#[map]
+static SLOTS_V4: Array<Endpoint<V4>> = Array::with_max_entries(1024, 0);
+#[map]
+static SLOTS_V6: Array<Endpoint<V6>> = Array::with_max_entries(1024, 0);
+#[map]
+static FLOWS_V4: LruHashMap<FlowKey<V4>, Flow<V4>> = LruHashMap::with_max_entries(1024, 0);
+#[map]
+static FLOWS_V6: LruHashMap<FlowKey<V6>, Flow<V6>> = LruHashMap::with_max_entries(1024, 0);
+#[map]
+static DEVICES: HashMap<u32, Device> = HashMap::with_max_entries(4096, 0);
+#[map]
+static VERDICTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(VERDICT_COUNT, 0);
+#[map]
+static TRAFFIC: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(1024, 0);
+/// When a packet of a flow that was moved to another source port last passed (one entry, ticks, 0:
+/// never). As long as there is none, packets without a service skip the search for such a flow.
+#[map]
+static MOVED: Array<u32> = Array::with_max_entries(1, 0);
+/// Names for ids. Only user space reads and writes it; here so that one object defines all maps.
+#[map]
+static SERVICES: HashMap<u32, ServiceRecord> =
+    HashMap::with_max_entries(1024, aya_ebpf::bindings::BPF_F_NO_PREALLOC);
+
+/// Why an entry was not inserted.
+pub enum Refused {
+    /// There is one already.
+    Exists,
+    /// The table has no room.
+    Full,
+}
+
+const EEXIST: i32 = -17;
+const EBUSY: i32 = -16;
+
+/// The tables of one family.
+pub trait Tables: Ip {
+    fn frontends() -> &'static HashMap<FrontendKey<Self>, Frontend>;
+    fn slots() -> &'static Array<Endpoint<Self>>;
+    fn flows() -> &'static LruHashMap<FlowKey<Self>, Flow<Self>>;
+}
+
+impl Tables for V4 {
+    #[inline(always)]
+    fn frontends() -> &'static HashMap<FrontendKey<Self>, Frontend> {
+        &FRONTENDS_V4
+    }
+    #[inline(always)]
+    fn slots() -> &'static Array<Endpoint<Self>> {
+        &SLOTS_V4
+    }
+    #[inline(always)]
+    fn flows() -> &'static LruHashMap<FlowKey<Self>, Flow<Self>> {
+        &FLOWS_V4
+    }
+}
+
+impl Tables for V6 {
+    #[inline(always)]
+    fn frontends() -> &'static HashMap<FrontendKey<Self>, Frontend> {
+        &FRONTENDS_V6
+    }
+    #[inline(always)]
+    fn slots() -> &'static Array<Endpoint<Self>> {
+        &SLOTS_V6
+    }
+    #[inline(always)]
+    fn flows() -> &'static LruHashMap<FlowKey<Self>, Flow<Self>> {
+        &FLOWS_V6
+    }
+}
+
+/// The frontend that a packet is addressed to: the one lookup every packet pays.
+#[inline(always)]
+pub fn find_frontend<A: Tables>(key: &FrontendKey<A>) -> Option<&'static Frontend> {
+    // SAFETY: the agent never writes a value in place, it replaces the element; the old one stays
+    // readable until the program returns.
+    unsafe { A::frontends().get(key) }
+}
+
+/// The endpoint in a slot.
+#[inline(always)]
+pub fn find_endpoint<A: Tables>(slot: u32) -> Option<&'static Endpoint<A>> {
+    A::slots().get(slot)
+}
+
+/// A flow's entry, in place.
+#[inline(always)]
+pub fn find_flow<A: Tables>(key: &FlowKey<A>) -> Option<&'static mut Flow<A>> {
+    // SAFETY: the element stays readable and writable until the program returns, even when it is
+    // evicted meanwhile. Other CPUs may write the same fields: each is written whole by one store, and
+    // any order of those stores leaves a state that the flow may be in.
+    A::flows()
+        .get_ptr_mut(key)
+        .map(|flow| unsafe { &mut *flow })
+}
+
+/// Inserts a flow's entry unless there is one.
+#[inline(always)]
+pub fn insert_flow<A: Tables>(key: &FlowKey<A>, flow: &Flow<A>) -> Result<(), Refused> {
+    store(key, flow, u64::from(BPF_NOEXIST))
+}
+
+/// Inserts or overwrites a flow's entry.
+#[inline(always)]
+pub fn put_flow<A: Tables>(key: &FlowKey<A>, flow: &Flow<A>) -> Result<(), Refused> {
+    store(key, flow, u64::from(BPF_ANY))
+}
+
+#[inline(always)]
+fn store<A: Tables>(key: &FlowKey<A>, flow: &Flow<A>, flags: u64) -> Result<(), Refused> {
+    let refused = match A::flows().insert(key, flow, flags) {
+        // Before kernel 6.15 an LRU insert can fail for the moment while user space walks the map
+        // (rule 96).
+        Err(EBUSY) => A::flows().insert(key, flow, flags),
+        other => other,
+    };
+    refused.map_err(|errno| {
+        if errno == EEXIST {
+            Refused::Exists
+        } else {
+            Refused::Full
+        }
+    })
+}
+
+/// Removes a flow's entry.
+#[inline(always)]
+pub fn remove_flow<A: Tables>(key: &FlowKey<A>) {
+    // It may be gone already: what is wanted either way.
+    let _ = A::flows().remove(key);
+}
+
+/// The bridge that the device is a port of.
+#[inline(always)]
+pub fn find_bridge(ifindex: u32) -> Option<u32> {
+    // SAFETY: copied at once.
+    let device = unsafe { DEVICES.get(ifindex) }?;
+    if device.bridge == 0 {
+        None
+    } else {
+        Some(device.bridge)
+    }
+}
+
+/// When a moved packet last passed, in ticks; 0: never.
+#[inline(always)]
+pub fn last_moved() -> u32 {
+    MOVED.get(0).copied().unwrap_or(0)
+}
+
+/// A moved packet passes at `now`.
+#[inline(always)]
+pub fn set_last_moved(now: u32) {
+    if let Some(last) = MOVED.get_ptr_mut(0) {
+        // SAFETY: entry 0 of an array always exists; one aligned store.
+        unsafe { *last = now | 1 };
+    }
+}
+
+/// Counts a verdict.
+#[inline(always)]
+pub fn count(verdict: Verdict) {
+    if let Some(counter) = VERDICTS.get_ptr_mut(verdict as u32) {
+        // SAFETY: the entry is this CPU's own.
+        unsafe { *counter += 1 };
+    }
+}
+
+/// Counts a packet of a service, by [`lb_common::tables::traffic_index`].
+#[inline(always)]
+pub fn count_traffic(index: u32, change: impl Fn(&mut Traffic)) {
+    if let Some(traffic) = TRAFFIC.get_ptr_mut(index) {
+        // SAFETY: the entry is this CPU's own.
+        change(unsafe { &mut *traffic });
+    }
+}

@@ -1,0 +1,89 @@
+//! Packets without a service whose tuple collides with a flow through a VIP.
+//!
+//! A client that used port p to a VIP and then uses p directly to the same endpoint would get its
+//! answers translated, as if they were the VIP's. A SYN that is no service's therefore looks for a reply
+//! entry in its way: one that is over is removed, one that is alive makes this connection take another
+//! source port. Only while such connections exist do other packets look for them.
+
+use lb_common::{flow::Flow, parse::Transport, verdict::Verdict};
+
+use crate::{
+    config,
+    egress::find_reply,
+    exit::{Exit, Step},
+    maps::{self, Tables},
+    open,
+};
+
+/// A segment from a client that is addressed to no frontend: makes sure that there is a flow for it if
+/// it has to be moved; else it is none of ours.
+#[inline(never)]
+pub fn ensure_flow<A: Tables>(packet: &Transport<A>) -> Step<()> {
+    let last = maps::last_moved();
+    if last == 0 && !packet.is_open() {
+        return Err(Exit::NotOurs);
+    }
+    let now = config::now();
+    if !has_moved(packet, last, now) {
+        if !packet.is_open() {
+            return Err(Exit::NotOurs);
+        }
+        move_port(packet, now)?;
+    }
+    passed(now);
+    Ok(())
+}
+
+/// Notes that moved connections are alive.
+#[inline(always)]
+pub fn passed(now: u32) {
+    if maps::last_moved() != now | 1 {
+        maps::set_last_moved(now);
+    }
+}
+
+/// Whether the packet belongs to a connection that was moved before.
+#[inline(always)]
+fn has_moved<A: Tables>(packet: &Transport<A>, last: u32, now: u32) -> bool {
+    if last == 0 || now.wrapping_sub(last) as i32 > config::timeout(packet.tuple.proto) as i32 {
+        return false;
+    }
+    let Some(flow) = maps::find_flow(&packet.tuple) else {
+        return false;
+    };
+    if flow.traffic != Flow::<A>::NO_SERVICE || flow.flags & Flow::<A>::REPLY != 0 {
+        return false;
+    }
+    if flow.seen != now {
+        flow.seen = now;
+    }
+    // A new connection looks for itself what is in its way.
+    !(packet.is_open() && flow.is_closed())
+}
+
+/// Opens a flow for a connection that has a live one in its way.
+#[inline(always)]
+fn move_port<A: Tables>(packet: &Transport<A>, now: u32) -> Step<()> {
+    let reply_key = packet.tuple.reversed();
+    let in_the_way = find_reply(&reply_key).ok_or(Exit::NotOurs)?;
+    if open::is_idle(in_the_way, &reply_key, now) {
+        maps::remove_flow(&reply_key);
+        return Err(Exit::NotOurs);
+    }
+    let mut flow = Flow {
+        peer: packet.tuple.dst,
+        peer_port: packet.tuple.dport,
+        client_port: packet.tuple.sport,
+        traffic: Flow::<A>::NO_SERVICE,
+        seen: now,
+        mac: [0; 3],
+        flags: 0,
+    };
+    open::claim_reply(
+        &packet.tuple,
+        &mut flow,
+        packet.tuple.hash(config::hash_seed()),
+    )?;
+    maps::put_flow(&packet.tuple, &flow).map_err(|_| Verdict::FlowTableFull)?;
+    Ok(())
+}

@@ -1,0 +1,178 @@
+//! The context of a TC program: the only file that calls the kernel's packet helpers.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
+    helpers::generated::{bpf_csum_update, bpf_fib_lookup, bpf_l4_csum_replace},
+    programs::TcContext,
+};
+use lb_common::{
+    address::Family,
+    cursor::Cursor,
+    headers::Eth,
+    parse::{Ip, L2, Transport, parse_l2},
+    translate::{Change, Target, translate},
+    verdict::Verdict,
+};
+
+/// Bytes that hold every header the parser may look at, in nearly all packets: Ethernet, two tags, IPv6,
+/// an extension or two, TCP; or an ICMP error with what it embeds.
+const HEADERS: usize = 128;
+
+/// `struct bpf_fib_lookup` (uapi/linux/bpf.h), without its unions.
+#[repr(C)]
+pub struct Route {
+    /// AF_INET or AF_INET6.
+    pub family: u8,
+    /// IP protocol, for routing rules.
+    pub proto: u8,
+    /// Ports, for routing rules; 0.
+    pub ports: [u16; 2],
+    /// 0: the packet's own length counts.
+    pub tot_len: u16,
+    /// In: device the packet came in by. Out: device it leaves by.
+    pub ifindex: u32,
+    /// Type of service or flow label.
+    pub flowinfo: u32,
+    /// Source address; IPv4 in the first word.
+    pub src: [u32; 4],
+    /// Destination address; after the lookup the next hop's.
+    pub dst: [u32; 4],
+    /// VLAN, if asked for.
+    pub vlan: u32,
+    /// Out: MAC of the device it leaves by.
+    pub smac: [u16; 3],
+    /// Out: MAC of the next hop.
+    pub dmac: [u16; 3],
+}
+
+const _: () = assert!(size_of::<Route>() == size_of::<aya_ebpf::bindings::bpf_fib_lookup>());
+
+/// A packet in a TC program.
+pub struct Skb {
+    ctx: TcContext,
+}
+
+impl Skb {
+    #[inline(always)]
+    pub fn new(ctx: TcContext) -> Self {
+        Self { ctx }
+    }
+
+    /// The packet's linear bytes.
+    #[inline(always)]
+    pub fn cursor(&mut self) -> Cursor<'_> {
+        // SAFETY: `data..data_end` is readable and writable while no helper moves the packet; helpers
+        // that do need `&mut self`, which ends this borrow.
+        unsafe { Cursor::from_raw(self.ctx.data() as *mut u8, self.ctx.data_end() as *mut u8) }
+    }
+
+    /// Reads the link layer, after making sure that the headers are in the linear part.
+    #[inline(always)]
+    pub fn parse_l2(&mut self) -> Option<L2> {
+        let linear = self.ctx.data_end() - self.ctx.data();
+        if linear < HEADERS && (linear as u32) < self.ctx.len() {
+            // Rare: a device that delivers pages. Fails only without memory; then what is there is
+            // parsed and the rest is "truncated".
+            let _ = self
+                .ctx
+                .pull_data(core::cmp::min(self.ctx.len(), HEADERS as u32));
+        }
+        parse_l2(&self.cursor())
+    }
+
+    /// Bytes of the packet, link layer included; of a super-packet, all of it.
+    #[inline(always)]
+    pub fn len(&self) -> u32 {
+        self.ctx.len()
+    }
+
+    /// ifindex of the device the program runs for.
+    #[inline(always)]
+    pub fn ifindex(&self) -> u32 {
+        // SAFETY: the kernel gives a valid context for the run of the program.
+        unsafe { (*self.ctx.skb.skb).ifindex }
+    }
+
+    /// The context, for the log macros.
+    #[inline(always)]
+    pub fn ctx(&self) -> &TcContext {
+        &self.ctx
+    }
+
+    /// Rewrites the tuple and the checksums, whatever state the checksum is in.
+    ///
+    /// Addresses and ports are written directly. The transport checksum goes through the kernel, since
+    /// only it knows whether the field holds a checksum or, to be completed by the device
+    /// (`CHECKSUM_PARTIAL`), the pseudo-header's sum, in which ports do not count.
+    #[inline(always)]
+    pub fn translate<A: Ip>(
+        &mut self,
+        packet: &Transport<A>,
+        to: &Target<A>,
+    ) -> Result<(), Verdict> {
+        let change = translate(&mut self.cursor(), packet, to).ok_or(Verdict::NotWritable)?;
+        self.fix_checksum(packet, &change)
+    }
+
+    #[inline(always)]
+    fn fix_checksum<A: Ip>(
+        &mut self,
+        packet: &Transport<A>,
+        change: &Change,
+    ) -> Result<(), Verdict> {
+        let offset = u32::from(packet.checksum_offset());
+        // UDP without a checksum stays without (RFC 768, RFC 6935).
+        let udp = if !packet.is_tcp() {
+            u64::from(BPF_F_MARK_MANGLED_0)
+        } else {
+            0
+        };
+        let addresses = change.addresses.to_wsum();
+        let skb = self.ctx.skb.skb;
+        // SAFETY: `skb` is the program's context; the helper checks the offset itself. No reference
+        // into the packet is alive: `self` is borrowed mutably.
+        let mut failed = unsafe {
+            bpf_l4_csum_replace(
+                skb,
+                offset,
+                0,
+                u64::from(addresses),
+                u64::from(BPF_F_PSEUDO_HDR) | udp,
+            )
+        };
+        if let Some(ports) = change.ports {
+            // SAFETY: as above.
+            failed |=
+                unsafe { bpf_l4_csum_replace(skb, offset, 0, u64::from(ports.to_wsum()), udp) };
+        }
+        if matches!(A::FAMILY, Family::V6) {
+            // On CHECKSUM_COMPLETE the helper takes the addresses' change off the packet's sum, which
+            // is right for IPv4, where the header checksum moved by as much. IPv6 has none: give it
+            // back. In any other state this does nothing and says so.
+            // SAFETY: as above.
+            unsafe { bpf_csum_update(skb, addresses) };
+        }
+        if failed == 0 {
+            Ok(())
+        } else {
+            Err(Verdict::NotWritable)
+        }
+    }
+
+    /// Replaces the destination MAC.
+    #[inline(always)]
+    pub fn set_mac(&mut self, mac: [u16; 3]) {
+        if let Some(eth) = self.cursor().get_mut::<Eth>(0) {
+            eth.dst = mac;
+        }
+    }
+
+    /// Asks the routing table: `route` holds the question, then the answer.
+    #[inline(always)]
+    pub fn find_route(&mut self, route: &mut Route) -> i64 {
+        let size = size_of::<Route>() as i32;
+        // SAFETY: context and parameters are valid for the call; the layout is the kernel's (asserted).
+        unsafe { bpf_fib_lookup(self.ctx.as_ptr(), (&raw mut *route).cast(), size, 0) }
+    }
+}
