@@ -1,0 +1,15 @@
+//! What it takes to build, run and test duolb; `main.rs` is a table of contents over it.
+//!
+//! ```text
+//!   setup -> toolchain            what a machine needs, and how the kernel side is built
+//!   build  test  check  run       one file per task
+//!   lab                           nodes and pods as network namespaces: run, tests and bench use it
+//! ```
+//!
+//! It is a library so that namespace tests of other crates can use [`lab`].
+
+pub mod build;
+pub mod progress;
+pub mod setup;
+pub mod toolchain;
+pub mod workspace;

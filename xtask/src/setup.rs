@@ -1,0 +1,61 @@
+//! `cargo xtask setup`: finds what this machine lacks and installs it.
+//!
+//! Every task calls it first, so it must be quick and silent when nothing is missing. What is missing is
+//! told before anything is done about it, each with its reason; with `--no-install` telling is all.
+
+mod packages;
+mod rust;
+
+use anyhow::{Result, bail};
+
+/// Arguments of `setup`, which the other tasks take as well.
+#[derive(clap::Args, Clone, Copy, Default)]
+pub struct Args {
+    /// Install nothing: only tell what is missing, and fail if anything is
+    #[arg(long)]
+    pub no_install: bool,
+}
+
+/// How much is needed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// To compile.
+    Build,
+    /// To compile, and to make the lab and run in it.
+    Lab,
+}
+
+/// Sets up everything and says so if there was nothing to do on a terminal.
+///
+/// # Errors
+/// If something is missing and cannot be, or may not be installed.
+pub fn main(args: &Args) -> Result<()> {
+    ensure(Scope::Lab, args)
+}
+
+/// Installs what `scope` needs and the machine lacks.
+///
+/// # Errors
+/// If something is missing and cannot be, or may not be installed.
+pub fn ensure(scope: Scope, args: &Args) -> Result<()> {
+    let install = !args.no_install;
+    let mut missing = rust::ensure(install)?;
+    if scope == Scope::Lab {
+        missing += packages::ensure(packages::LAB, install)?;
+    }
+    if missing > 0 {
+        bail!(
+            "{missing} missing; `{}` installs what is missing",
+            crate::toolchain::REPAIR
+        );
+    }
+    Ok(())
+}
+
+/// The line that is printed before something is installed, or instead of it.
+fn announce(what: &str, why: &str, install: bool) {
+    eprintln!(
+        "setup: {} {what}: {why}",
+        if install { "installing" } else { "missing" }
+    );
+}
