@@ -298,9 +298,6 @@ impl Tools {
             "-Ctarget-cpu=v3".into(),
             format!("-Clinker={linker}"),
             "-Clink-arg=--btf".into(),
-            // The kernel checks alignment for us; without this LLVM reads packets byte by byte. Given to
-            // the linker, which generates the code, because rustc would warn.
-            "-Clink-arg=--cpu-features=+allows-misaligned-mem-access".into(),
         ];
         let flags: Vec<&str> = own
             .iter()
