@@ -107,6 +107,36 @@ pub struct Device {
     /// ifindex of the bridge this device is a port of: frames that enter by it may be switched without
     /// being routed. 0: not a bridge port.
     pub bridge: u32,
+    /// How the programs are attached, for the reading commands: bits below.
+    pub attached: u32,
+}
+
+impl Device {
+    /// By tcx links (kernel 6.6).
+    pub const TCX: u32 = 1;
+    /// By filters of a clsact qdisc.
+    pub const CLSACT: u32 = 2;
+    /// The qdisc is our own: removed by a clean-up.
+    pub const QDISC: u32 = 4;
+}
+
+/// What the agent says of itself: the only entry of `AGENT`. Never read by the datapath.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct AgentState {
+    /// When the agent last wrote the maps in full agreement with its sources, in seconds since 1970; 0:
+    /// not yet since it started.
+    pub synced_at: u64,
+    /// When it started, in seconds since 1970.
+    pub started_at: u64,
+    /// Its process id, in its own PID namespace.
+    pub pid: u32,
+    /// Objects that it could not serve as they are; its log names them.
+    pub problems: u32,
+    /// Jiffies a second, for the age of flows.
+    pub hz: u32,
+    /// Always zero.
+    pub pad: u32,
 }
 
 /// Longest namespace, Service or port name, in bytes: a DNS label (RFC 1123) plus one to make it even.
@@ -150,13 +180,16 @@ const _: () = {
     assert!(size_of::<Endpoint<V4>>() == 8);
     assert!(size_of::<Endpoint<V6>>() == 20);
     assert!(size_of::<Traffic>() == 40);
-    assert!(size_of::<Device>() == 4);
+    assert!(size_of::<Device>() == 8);
+    assert!(size_of::<AgentState>() == 32);
     assert!(size_of::<ServiceRecord>() == 3 * NAME_LEN + 32 + 8);
 };
 
 #[cfg(feature = "aya")]
 mod pod {
-    use super::{Device, Endpoint, Frontend, FrontendKey, ServiceRecord, Traffic, V4, V6};
+    use super::{
+        AgentState, Device, Endpoint, Frontend, FrontendKey, ServiceRecord, Traffic, V4, V6,
+    };
 
     // SAFETY: repr(C), Copy, 'static, made of integers only, no padding (asserted above), so every
     // byte is initialised and every bit pattern is valid.
@@ -173,6 +206,8 @@ mod pod {
     unsafe impl aya::Pod for Traffic {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Device {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for AgentState {}
     // SAFETY: as above.
     unsafe impl aya::Pod for ServiceRecord {}
 }

@@ -12,7 +12,7 @@ use lb_common::{
     address::{V4, V6},
     flow::{Flow, FlowKey},
     parse::Ip,
-    tables::{Device, Endpoint, Frontend, FrontendKey, ServiceRecord, Traffic},
+    tables::{AgentState, Device, Endpoint, Frontend, FrontendKey, ServiceRecord, Traffic},
     verdict::{VERDICT_COUNT, Verdict},
 };
 
@@ -42,6 +42,10 @@ static MOVED: Array<u32> = Array::with_max_entries(1, 0);
 #[map]
 static SERVICES: HashMap<u32, ServiceRecord> =
     HashMap::with_max_entries(1024, aya_ebpf::bindings::BPF_F_NO_PREALLOC);
+
+/// What the agent says of itself; likewise only user space's.
+#[map]
+static AGENT: Array<AgentState> = Array::with_max_entries(1, 0);
 
 /// Why an entry was not inserted.
 pub enum Refused {

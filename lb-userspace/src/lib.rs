@@ -7,5 +7,6 @@
 //! ```
 
 pub mod control;
+pub mod datapath;
 pub mod model;
 pub mod source;

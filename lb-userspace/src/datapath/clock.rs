@@ -1,0 +1,62 @@
+//! How fast the flow clock ticks, and the secret of the endpoint choice.
+
+use std::{
+    fs,
+    hash::{BuildHasher as _, RandomState},
+    thread,
+    time::{Duration, Instant},
+};
+
+use aya::{
+    Ebpf,
+    programs::{TestRun as _, TestRunOptions},
+};
+
+use super::{DatapathError, object};
+
+/// Tick rates that kernels are built with (kernel/Kconfig.hz).
+const RATES: [u32; 4] = [100, 250, 300, 1000];
+
+/// Jiffies a second: the program `clock` tells the counter twice, and the nearest rate is it.
+///
+/// # Errors
+/// [`DatapathError`] if the program does not load or run.
+pub fn find_hz() -> Result<u32, DatapathError> {
+    let mut ebpf = object::load_clock()?;
+    let (first, start) = (jiffies(&mut ebpf)?, Instant::now());
+    thread::sleep(Duration::from_millis(60));
+    let (second, passed) = (jiffies(&mut ebpf)?, start.elapsed());
+    let rate = f64::from(second.wrapping_sub(first)) / passed.as_secs_f64();
+    let distance = |hz: &u32| (rate / f64::from(*hz)).ln().abs();
+    Ok(RATES
+        .into_iter()
+        .min_by(|a, b| distance(a).total_cmp(&distance(b)))
+        .unwrap_or(250))
+}
+
+fn jiffies(ebpf: &mut Ebpf) -> Result<u32, DatapathError> {
+    let options = TestRunOptions {
+        data_in: Some(&[0; 64]),
+        ..TestRunOptions::new()
+    };
+    object::program(ebpf, "clock")?
+        .test_run(options)
+        .map(|result| result.return_value)
+        .map_err(|source| DatapathError::Program {
+            name: "clock",
+            source: Box::new(source),
+        })
+}
+
+/// A number that nobody outside knows and that stays the same until the next boot, so that a restarted
+/// agent's programs choose as its predecessor's did.
+pub fn boot_seed() -> u64 {
+    let boot = fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    if boot.is_empty() {
+        return RandomState::new().hash_one(0);
+    }
+    // FNV-1a; the boot id is random and not readable over the network.
+    boot.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}

@@ -1,0 +1,203 @@
+//! The object with programs and maps: load it, new or onto the maps that are pinned already.
+//!
+//! aya reuses a pinned map without looking at it, so its layout is compared first. Another *size* is no
+//! reason to throw away what is served: the pinned map stays, and the size is told to take effect after
+//! a clean-up.
+
+use aya::{
+    Ebpf, EbpfLoader, VerifierLogLevel,
+    maps::{Map, MapInfo},
+    programs::SchedClassifier,
+};
+use lb_common::{flow::tick_shift, tables::SCHEMA_VERSION};
+
+use super::{DatapathError, pins::Pins};
+
+/// Programs and maps, compiled for BPF by the build script.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-ebpf.o"));
+
+/// How many entries the maps have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Service ports, that is ids; frontends per family.
+    pub services: u32,
+    /// Slots per family. A change needs room for a service's endpoints twice.
+    pub slots: u32,
+    /// Flow entries per family; a flow needs two.
+    pub flows: u32,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self {
+            services: 65_536,
+            slots: 524_288,
+            flows: 262_144,
+        }
+    }
+}
+
+/// What is fixed at load time.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Sizes of the maps.
+    pub sizes: Sizes,
+    /// Jiffies a second, see [`super::clock`].
+    pub hz: u32,
+    /// Secret of the endpoint choice.
+    pub seed: u64,
+    /// Whether the programs log new flows and failures.
+    pub log: bool,
+}
+
+/// Every map, with the names that kernel, user and test side share.
+pub const MAPS: &[&str] = &[
+    "FRONTENDS_V4",
+    "FRONTENDS_V6",
+    "SLOTS_V4",
+    "SLOTS_V6",
+    "FLOWS_V4",
+    "FLOWS_V6",
+    "DEVICES",
+    "VERDICTS",
+    "TRAFFIC",
+    "MOVED",
+    "SERVICES",
+    "AGENT",
+];
+
+/// The TC programs.
+pub const PROGRAMS: &[&str] = &["tc_ingress", "tc_egress"];
+
+/// Loads the object; with `pins`, onto the maps pinned there, pinning those that are not yet.
+///
+/// # Errors
+/// [`DatapathError`]: a pinned map of another layout, or the kernel's refusal.
+pub fn load(settings: &Settings, pins: Option<&Pins>) -> Result<Ebpf, DatapathError> {
+    let Settings {
+        sizes,
+        hz,
+        seed,
+        log,
+    } = settings;
+    let shift = tick_shift(*hz);
+    let level = if *log { aya_log::Level::Trace as u8 } else { 0 };
+    let mut loader = EbpfLoader::new();
+    loader
+        .verifier_log_level(VerifierLogLevel::STATS)
+        .override_global("HASH_SEED", seed, true)
+        .override_global("CLOCK_SHIFT", &shift, true)
+        .override_global(aya_log::LEVEL, &level, true);
+    for name in MAPS {
+        if let Some(entries) = entries(name, sizes) {
+            loader.map_max_entries(name, entries);
+        }
+        if let Some(pins) = pins {
+            loader.map_pin_path(name, pins.map(name));
+        }
+    }
+    if let Some(pins) = pins {
+        compare_layouts(sizes, pins)?;
+    }
+    let mut ebpf = loader.load(OBJECT)?;
+    for name in PROGRAMS {
+        program(&mut ebpf, name)?
+            .load()
+            .map_err(|source| DatapathError::Program {
+                name,
+                source: Box::new(source),
+            })?;
+    }
+    Ok(ebpf)
+}
+
+/// Loads the object for its program `clock` alone, with maps of its own that go with it.
+///
+/// # Errors
+/// [`DatapathError`]: the kernel's refusal.
+pub fn load_clock() -> Result<Ebpf, DatapathError> {
+    let mut ebpf = EbpfLoader::new().load(OBJECT)?;
+    program(&mut ebpf, "clock")?
+        .load()
+        .map_err(|source| DatapathError::Program {
+            name: "clock",
+            source: Box::new(source),
+        })?;
+    Ok(ebpf)
+}
+
+/// The program of that name.
+///
+/// # Errors
+/// [`DatapathError::Program`], never for a name of [`PROGRAMS`].
+pub fn program<'a>(
+    ebpf: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<&'a mut SchedClassifier, DatapathError> {
+    let missing = aya::programs::ProgramError::UnexpectedProgramType;
+    ebpf.program_mut(name)
+        .ok_or(missing)
+        .and_then(TryInto::try_into)
+        .map_err(|source| DatapathError::Program {
+            name,
+            source: Box::new(source),
+        })
+}
+
+/// Takes a map out of the object.
+///
+/// # Errors
+/// [`DatapathError::Map`], never for a name of [`MAPS`].
+pub fn take_map(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, DatapathError> {
+    ebpf.take_map(name).ok_or_else(|| DatapathError::Map {
+        name,
+        source: Box::new(aya::maps::MapError::InvalidMapType { map_type: 0 }),
+    })
+}
+
+/// The set size of a map; `None`: as the object has it.
+fn entries(name: &str, sizes: &Sizes) -> Option<u32> {
+    match name {
+        "FRONTENDS_V4" | "FRONTENDS_V6" | "SERVICES" => Some(sizes.services),
+        "TRAFFIC" => Some(sizes.services.saturating_mul(2)),
+        "SLOTS_V4" | "SLOTS_V6" => Some(sizes.slots),
+        "FLOWS_V4" | "FLOWS_V6" => Some(sizes.flows),
+        _ => None,
+    }
+}
+
+/// Compares the pinned maps' layouts with the object's.
+fn compare_layouts(sizes: &Sizes, pins: &Pins) -> Result<(), DatapathError> {
+    let object = aya_obj::Object::parse(OBJECT).map_err(aya::EbpfError::from)?;
+    for name in MAPS {
+        let (path, Some(ours)) = (pins.map(name), object.maps.get(*name)) else {
+            continue;
+        };
+        if !path.exists() {
+            continue;
+        }
+        let theirs = MapInfo::from_pin(&path).map_err(|source| DatapathError::Map {
+            name,
+            source: Box::new(source),
+        })?;
+        let layout = (theirs.key_size(), theirs.value_size());
+        let expected = (ours.key_size(), ours.value_size());
+        if layout != expected {
+            let detail = format!(
+                "key and value have {layout:?} bytes, schema {SCHEMA_VERSION} wants {expected:?}"
+            );
+            return Err(DatapathError::Layout { path, detail });
+        }
+        if let Some(wanted) = entries(name, sizes)
+            && wanted != theirs.max_entries()
+        {
+            tracing::warn!(
+                map = name,
+                entries = theirs.max_entries(),
+                wanted,
+                "the pinned map keeps its size; the set one takes effect after `duolb cleanup`"
+            );
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,290 @@
+//! The real maps behind the control plane's door: the only file that writes them.
+
+use std::io;
+
+use aya::{
+    Ebpf, Pod,
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues},
+    util::nr_cpus,
+};
+use lb_common::{
+    address::{Address, Family, V4, V6},
+    tables::{
+        AgentState, Device, Endpoint, Frontend, FrontendKey, ServiceRecord, Traffic, traffic_index,
+    },
+};
+
+use super::{DatapathError, object};
+use crate::control::maps::{FamilyDump, FamilyMaps, Maps, MapsError, Table};
+
+/// The maps of one family.
+struct Tables<A: Address>
+where
+    FrontendKey<A>: Pod,
+    Endpoint<A>: Pod,
+{
+    frontends: HashMap<MapData, FrontendKey<A>, Frontend>,
+    slots: Array<MapData, Endpoint<A>>,
+}
+
+/// The pinned maps that the agent writes.
+pub struct KernelMaps {
+    v4: Tables<V4>,
+    v6: Tables<V6>,
+    services: HashMap<MapData, u32, ServiceRecord>,
+    traffic: PerCpuArray<MapData, Traffic>,
+    agent: Array<MapData, AgentState>,
+    service_capacity: u32,
+    cpus: usize,
+}
+
+/// Which of the families' maps are meant: the one place where the type parameter becomes a field.
+trait Select<A: Address>
+where
+    FrontendKey<A>: Pod,
+    Endpoint<A>: Pod,
+{
+    fn tables(&self) -> &Tables<A>;
+    fn tables_mut(&mut self) -> &mut Tables<A>;
+}
+
+macro_rules! select {
+    ($family:ty, $field:ident) => {
+        impl Select<$family> for KernelMaps {
+            fn tables(&self) -> &Tables<$family> {
+                &self.$field
+            }
+            fn tables_mut(&mut self) -> &mut Tables<$family> {
+                &mut self.$field
+            }
+        }
+    };
+}
+select!(V4, v4);
+select!(V6, v6);
+
+impl<A: Address> Tables<A>
+where
+    FrontendKey<A>: Pod,
+    Endpoint<A>: Pod,
+{
+    fn take(
+        ebpf: &mut Ebpf,
+        frontends: &'static str,
+        slots: &'static str,
+    ) -> Result<Self, DatapathError> {
+        Ok(Self {
+            frontends: typed(ebpf, frontends)?,
+            slots: typed(ebpf, slots)?,
+        })
+    }
+}
+
+/// Takes the map `name` out of the object as a `T`.
+fn typed<T: TryFrom<Map, Error = MapError>>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+) -> Result<T, DatapathError> {
+    object::take_map(ebpf, name)?
+        .try_into()
+        .map_err(|source| DatapathError::Map {
+            name,
+            source: Box::new(source),
+        })
+}
+
+impl KernelMaps {
+    /// Takes the control plane's maps out of the loaded object.
+    ///
+    /// # Errors
+    /// [`DatapathError::Map`].
+    pub fn take(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
+        let traffic: PerCpuArray<MapData, Traffic> = typed(ebpf, "TRAFFIC")?;
+        let cpus = nr_cpus().map_err(|(path, source)| DatapathError::Pin {
+            path: path.into(),
+            source,
+        })?;
+        Ok(Self {
+            v4: Tables::take(ebpf, "FRONTENDS_V4", "SLOTS_V4")?,
+            v6: Tables::take(ebpf, "FRONTENDS_V6", "SLOTS_V6")?,
+            services: typed(ebpf, "SERVICES")?,
+            agent: typed(ebpf, "AGENT")?,
+            service_capacity: traffic.len() / 2,
+            traffic,
+            cpus,
+        })
+    }
+
+    /// Publishes what the agent says of itself.
+    ///
+    /// # Errors
+    /// [`DatapathError::Map`].
+    pub fn set_agent(&mut self, state: &AgentState) -> Result<(), DatapathError> {
+        self.agent
+            .set(0, state, 0)
+            .map_err(|source| DatapathError::Map {
+                name: "AGENT",
+                source: Box::new(source),
+            })
+    }
+}
+
+/// The devices' map, written by `attach` through these two.
+pub struct DeviceMap(HashMap<MapData, u32, Device>);
+
+impl DeviceMap {
+    /// Takes the map out of the loaded object.
+    ///
+    /// # Errors
+    /// [`DatapathError::Map`].
+    pub fn take(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
+        typed(ebpf, "DEVICES").map(Self)
+    }
+
+    /// Tells the datapath about a device.
+    ///
+    /// # Errors
+    /// [`DatapathError::Map`].
+    pub fn put(&mut self, ifindex: u32, device: &Device) -> Result<(), DatapathError> {
+        self.0
+            .insert(ifindex, device, 0)
+            .map_err(|source| DatapathError::Map {
+                name: "DEVICES",
+                source: Box::new(source),
+            })
+    }
+
+    /// Forgets a device; one that is not there is no error.
+    pub fn remove(&mut self, ifindex: u32) {
+        // Nothing else can fail for a hash map but that the key is absent.
+        let _ = self.0.remove(&ifindex);
+    }
+
+    /// How the programs are attached to a device; 0 if it is not in the map.
+    pub fn attached(&self, ifindex: u32) -> u32 {
+        self.0.get(&ifindex, 0).map_or(0, |device| device.attached)
+    }
+
+    /// All devices in the map.
+    pub fn ifindexes(&self) -> Vec<u32> {
+        self.0.keys().filter_map(Result::ok).collect()
+    }
+}
+
+/// What the kernel said, as the control plane's error.
+fn failed(table: Table) -> impl Fn(MapError) -> MapsError {
+    move |error| {
+        let source = match error {
+            MapError::OutOfBounds { .. } => return MapsError::Full { table },
+            MapError::SyscallError(error) => error.io_error,
+            other => io::Error::other(other),
+        };
+        match source.raw_os_error() {
+            Some(nix::libc::E2BIG | nix::libc::ENOMEM | nix::libc::ENOSPC) => {
+                MapsError::Full { table }
+            }
+            _ => MapsError::Io { table, source },
+        }
+    }
+}
+
+/// Takes "there is none" as success.
+fn absent_is_fine(result: Result<(), MapError>) -> Result<(), MapError> {
+    match result {
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => {
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+impl<A: Address> FamilyMaps<A> for KernelMaps
+where
+    Self: Select<A>,
+    FrontendKey<A>: Pod,
+    Endpoint<A>: Pod,
+{
+    fn slot_capacity(&self) -> u32 {
+        self.tables().slots.len()
+    }
+
+    fn write_slots(&mut self, base: u32, endpoints: &[Endpoint<A>]) -> Result<(), MapsError> {
+        let slots = &mut self.tables_mut().slots;
+        (base..)
+            .zip(endpoints)
+            .try_for_each(|(slot, endpoint)| slots.set(slot, endpoint, 0))
+            .map_err(failed(Table::Slots(A::FAMILY)))
+    }
+
+    fn put_frontend(&mut self, key: &FrontendKey<A>, value: &Frontend) -> Result<(), MapsError> {
+        let frontends = &mut self.tables_mut().frontends;
+        frontends
+            .insert(key, value, 0)
+            .map_err(failed(Table::Frontends(A::FAMILY)))
+    }
+
+    fn remove_frontend(&mut self, key: &FrontendKey<A>) -> Result<(), MapsError> {
+        let frontends = &mut self.tables_mut().frontends;
+        absent_is_fine(frontends.remove(key)).map_err(failed(Table::Frontends(A::FAMILY)))
+    }
+
+    fn dump(&self) -> Result<FamilyDump<A>, MapsError> {
+        let Tables { frontends, slots } = self.tables();
+        let frontends: Vec<_> = frontends
+            .iter()
+            .collect::<Result<_, _>>()
+            .map_err(failed(Table::Frontends(A::FAMILY)))?;
+        let end = frontends
+            .iter()
+            .map(|(_, frontend)| frontend.slot_base.saturating_add(frontend.slot_count))
+            .max()
+            .unwrap_or(0)
+            .min(slots.len());
+        let slots = (0..end)
+            .map(|slot| slots.get(&slot, 0))
+            .collect::<Result<_, _>>()
+            .map_err(failed(Table::Slots(A::FAMILY)))?;
+        Ok(FamilyDump { frontends, slots })
+    }
+}
+
+impl Maps for KernelMaps {
+    fn service_capacity(&self) -> u32 {
+        self.service_capacity
+    }
+
+    fn put_service(&mut self, id: u32, record: &ServiceRecord) -> Result<(), MapsError> {
+        self.services
+            .insert(id, record, 0)
+            .map_err(failed(Table::Services))
+    }
+
+    fn remove_service(&mut self, id: u32) -> Result<(), MapsError> {
+        absent_is_fine(self.services.remove(&id)).map_err(failed(Table::Services))
+    }
+
+    fn reset_traffic(&mut self, id: u32) -> Result<(), MapsError> {
+        let zero = || {
+            PerCpuValues::try_from(vec![Traffic::default(); self.cpus]).map_err(|source| {
+                MapsError::Io {
+                    table: Table::Traffic,
+                    source,
+                }
+            })
+        };
+        for family in Family::BOTH {
+            let values = zero()?;
+            self.traffic
+                .set(traffic_index(id, family), values, 0)
+                .map_err(failed(Table::Traffic))?;
+        }
+        Ok(())
+    }
+
+    fn services(&self) -> Result<Vec<(u32, ServiceRecord)>, MapsError> {
+        self.services
+            .iter()
+            .collect::<Result<_, _>>()
+            .map_err(failed(Table::Services))
+    }
+}
