@@ -1,4 +1,12 @@
 //! The door to the kernel's maps: the only way the control plane reads or writes them.
+//!
+//! The real maps live in `datapath`; [`fake`] keeps them in memory and [`faulty`] makes any of them fail,
+//! for tests and benches. Whoever implements this knows how to write, never what to write.
+
+pub mod fake;
+pub mod faulty;
+
+use std::fmt;
 
 use lb_common::{
     address::{Address, Family},
@@ -18,17 +26,31 @@ pub enum Table {
     Traffic,
 }
 
+/// The name of the map, as it is pinned.
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Frontends(Family::V4) => "FRONTENDS_V4",
+            Self::Frontends(Family::V6) => "FRONTENDS_V6",
+            Self::Slots(Family::V4) => "SLOTS_V4",
+            Self::Slots(Family::V6) => "SLOTS_V6",
+            Self::Services => "SERVICES",
+            Self::Traffic => "TRAFFIC",
+        })
+    }
+}
+
 /// Why an operation on a map failed.
 #[derive(Debug, thiserror::Error)]
 pub enum MapsError {
     /// The map has no room; the objects concerned are not served, the others are (rule 95).
-    #[error("map {table:?} is full")]
+    #[error("map {table} is full")]
     Full {
         /// The map.
         table: Table,
     },
     /// The kernel refused.
-    #[error("map {table:?}: {source}")]
+    #[error("map {table}: {source}")]
     Io {
         /// The map.
         table: Table,
@@ -58,8 +80,18 @@ pub trait FamilyMaps<A: Address> {
     /// Writes or replaces one frontend atomically.
     ///
     /// # Errors
-    /// [`MapsError::Full`] if the map has no room, else [`MapsError::Io`].
+    /// [`MapsError::Full`] if the key is new and the map has no room, else [`MapsError::Io`].
+    /// Replacing never fails for want of room.
     fn put_frontend(&mut self, key: &FrontendKey<A>, value: &Frontend) -> Result<(), MapsError>;
+    /// Writes or replaces many frontends, each atomically; worth overriding where a batch is cheaper.
+    ///
+    /// # Errors
+    /// Of the first that failed. Some may have been written; the caller repeats them one by one.
+    fn put_frontends(&mut self, entries: &[(FrontendKey<A>, Frontend)]) -> Result<(), MapsError> {
+        entries
+            .iter()
+            .try_for_each(|(key, value)| self.put_frontend(key, value))
+    }
     /// Removes one frontend; one that is not there is no error.
     ///
     /// # Errors
@@ -81,6 +113,15 @@ pub trait Maps: FamilyMaps<lb_common::address::V4> + FamilyMaps<lb_common::addre
     /// # Errors
     /// [`MapsError::Full`] if the map has no room, else [`MapsError::Io`].
     fn put_service(&mut self, id: u32, record: &ServiceRecord) -> Result<(), MapsError>;
+    /// Writes or replaces many records; worth overriding where a batch is cheaper.
+    ///
+    /// # Errors
+    /// Of the first that failed. Some may have been written; the caller repeats them one by one.
+    fn put_services(&mut self, records: &[(u32, ServiceRecord)]) -> Result<(), MapsError> {
+        records
+            .iter()
+            .try_for_each(|(id, record)| self.put_service(*id, record))
+    }
     /// Removes a service's record; one that is not there is no error.
     ///
     /// # Errors

@@ -1,0 +1,239 @@
+//! The loop body of the control plane: events in, maps brought up to date, problems out.
+//!
+//! It holds the index, the planner and the maps and says when which of them is asked. It has no loop, no
+//! clock and no thread: the agent feeds it events, calls [`Reconciler::sync`] after each batch of them
+//! and again when the report says so. However the batches are cut, the maps end up the same.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    apply::{apply, is_rejection},
+    backoff::Backoff,
+    desired::find_desired,
+    index::Index,
+    maps::{Maps, MapsError},
+    plan::{Change, Occasion, Planner, Step},
+    problem::{Cause, Problem},
+    restore::restore_planner,
+};
+use crate::{model::ObjectKey, source::Event};
+
+/// How soon to plan again when there will be room for what waits for it.
+const ROOM_COMING: Duration = Duration::from_millis(100);
+/// How soon to try again what waits for room that is not in sight.
+const NO_ROOM: Duration = Duration::from_secs(30);
+
+/// The control plane over its maps.
+#[derive(Debug)]
+pub struct Reconciler<M> {
+    maps: M,
+    index: Index,
+    /// `None` till the maps have been read, and again when an operation has failed.
+    planner: Option<Planner>,
+    /// Services that may have changed since the last plan.
+    dirty: BTreeSet<Arc<ObjectKey>>,
+    /// Services that contradict themselves and are left as they are.
+    refused: BTreeMap<Arc<ObjectKey>, Problem>,
+    /// What failed in the last attempt.
+    failures: Vec<Problem>,
+    backoff: Backoff,
+    /// When to plan again because there will be room.
+    room: Option<Instant>,
+    /// When to try again all that waits for room.
+    retry: Option<Instant>,
+}
+
+/// What a call of [`Reconciler::sync`] came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SyncReport {
+    /// Number of operations on the maps that were carried out.
+    pub ops: usize,
+    /// Everything that is not served as its object says, whether found now or earlier.
+    pub problems: Vec<Problem>,
+    /// When to call again if nothing happens before.
+    pub next_retry: Option<Instant>,
+    /// Whether the maps say what the objects say, as far as there is room: false before the first
+    /// listing is complete and while operations fail.
+    pub in_sync: bool,
+}
+
+impl<M: Maps> Reconciler<M> {
+    /// A control plane that knows nothing yet; what is in `maps` stays in force.
+    pub fn new(maps: M) -> Self {
+        Self {
+            maps,
+            index: Index::default(),
+            planner: None,
+            dirty: BTreeSet::new(),
+            refused: BTreeMap::new(),
+            failures: Vec::new(),
+            backoff: Backoff::default(),
+            room: None,
+            retry: None,
+        }
+    }
+
+    /// Takes in what a source says. Touches no map.
+    pub fn handle(&mut self, event: Event) {
+        self.dirty.extend(self.index.apply(event));
+    }
+
+    /// Brings the maps up to date. `now` only decides whether a retry is due.
+    pub fn sync(&mut self, now: Instant) -> SyncReport {
+        let mut ops = 0;
+        if self.index.is_complete() && self.is_due(now) {
+            ops = self.try_sync(now).unwrap_or_else(|error| {
+                self.fail(now, vec![failure(None, &error)]);
+                0
+            });
+        }
+        self.report(ops)
+    }
+
+    /// What is known of the cluster.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// The maps.
+    pub fn maps(&self) -> &M {
+        &self.maps
+    }
+
+    /// The maps, to do with them what is not the control plane's business. Whoever changes through
+    /// this what the control plane has written is not noticed before something fails.
+    pub fn maps_mut(&mut self) -> &mut M {
+        &mut self.maps
+    }
+
+    /// The maps as they are; nothing is torn down (rule 7).
+    pub fn into_maps(self) -> M {
+        self.maps
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        if self.planner.is_none() {
+            return self
+                .backoff
+                .find_next(!self.dirty.is_empty())
+                .is_none_or(|at| at <= now);
+        }
+        !self.dirty.is_empty()
+            || [self.room, self.retry]
+                .into_iter()
+                .flatten()
+                .any(|at| at <= now)
+    }
+
+    /// One plan and its execution; the number of operations carried out.
+    fn try_sync(&mut self, now: Instant) -> Result<usize, MapsError> {
+        let retry = self.retry.is_some_and(|at| at <= now);
+        let (mut planner, occasion) = match self.planner.take() {
+            Some(planner) if retry => (planner, Occasion::Retry),
+            Some(planner) => (planner, Occasion::Change),
+            None => (restore_planner(&self.maps)?, Occasion::Complete),
+        };
+        if occasion == Occasion::Complete {
+            self.dirty.extend(self.index.services().cloned());
+            self.dirty.extend(planner.services().cloned());
+        }
+        let dirty = std::mem::take(&mut self.dirty);
+        let (index, refused) = (&self.index, &mut self.refused);
+        let changes = dirty
+            .into_iter()
+            .filter_map(|service| find_change(index, refused, service));
+        let plan = planner.plan(changes, occasion);
+        let applied = apply(&mut self.maps, &plan);
+        let (rejected, failed): (Vec<_>, Vec<_>) = applied
+            .failed
+            .into_iter()
+            .partition(|(_, error)| is_rejection(error));
+        if failed.is_empty() {
+            for (step, _) in rejected {
+                planner.reject(&step.op);
+            }
+            self.backoff.succeed();
+            self.failures.clear();
+            let last = self.retry.filter(|_| !retry);
+            self.retry = planner.is_waiting().then(|| last.unwrap_or(now + NO_ROOM));
+            self.room = planner.is_room_coming().then(|| now + ROOM_COMING);
+            self.planner = Some(planner);
+        } else {
+            let failures = failed
+                .iter()
+                .map(|(step, error)| failure(Some(step), error));
+            self.fail(now, failures.collect());
+        }
+        Ok(applied.done)
+    }
+
+    /// The mirror of the maps may be wrong: it is made anew before the next attempt.
+    fn fail(&mut self, now: Instant, failures: Vec<Problem>) {
+        self.planner = None;
+        (self.room, self.retry) = (None, None);
+        self.failures = failures;
+        self.backoff.fail(now);
+    }
+
+    fn report(&self, ops: usize) -> SyncReport {
+        let mut problems: Vec<Problem> = self.failures.clone();
+        problems.extend(self.refused.values().cloned());
+        problems.extend(self.planner.iter().flat_map(Planner::problems));
+        problems.sort();
+        SyncReport {
+            ops,
+            problems,
+            next_retry: [
+                self.room,
+                self.retry,
+                self.backoff.find_next(!self.dirty.is_empty()),
+            ]
+            .into_iter()
+            .flatten()
+            .min(),
+            in_sync: self.planner.is_some() && self.dirty.is_empty(),
+        }
+    }
+}
+
+/// What `service` should look like now; `None` if it contradicts itself and is to be left as it is.
+fn find_change(
+    index: &Index,
+    refused: &mut BTreeMap<Arc<ObjectKey>, Problem>,
+    service: Arc<ObjectKey>,
+) -> Option<Change> {
+    refused.remove(&service);
+    match find_desired(index, &service) {
+        Ok(desired) => Some(Change { service, desired }),
+        Err(problem) => {
+            refused.insert(service, problem);
+            None
+        }
+    }
+}
+
+fn failure(step: Option<&Step>, error: &MapsError) -> Problem {
+    let table = match error {
+        MapsError::Full { table } | MapsError::Io { table, .. } => *table,
+    };
+    let (field, value) = match step {
+        None => ("map", table.to_string()),
+        Some(step) => match step.op.find_frontend_name() {
+            None => ("service id", step.id.to_string()),
+            Some(name) => ("frontend", name),
+        },
+    };
+    Problem {
+        service: step.and_then(|step| step.service.as_deref().cloned()),
+        field: field.into(),
+        value,
+        cause: match error {
+            MapsError::Full { table } => Cause::NoRoom(*table),
+            MapsError::Io { .. } => Cause::Failed(error.to_string()),
+        },
+    }
+}
