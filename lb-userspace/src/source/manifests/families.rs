@@ -77,7 +77,7 @@ pub(super) fn resolve(
     if !cidrs.is_empty() {
         for (index, &family) in families.iter().enumerate() {
             if cidrs.of(family).is_none() {
-                let (line, field) = family_field(spec, *line, index);
+                let (line, field) = spec.family_field(*line, index);
                 return Err(Wrong::of(line, field, family, Fault::NoRangeOf(family)));
             }
         }
@@ -103,7 +103,7 @@ fn stated(
 ) -> Result<Vec<Family>, Wrong> {
     for (index, (family, ip)) in spec.families.iter().zip(&spec.cluster_ips).enumerate() {
         if Family::of(&ip.value) != family.value {
-            let field = format!("spec.clusterIPs[{index}]");
+            let field = spec.address_field(index);
             return Err(Wrong::of(ip.line, field, ip.value, Fault::WrongFamily(family.value)));
         }
     }
@@ -124,19 +124,10 @@ fn stated(
     if let [a, b] = families[..]
         && a == b
     {
-        let (line, field) = family_field(spec, policy_line, 1);
+        let (line, field) = spec.family_field(policy_line, 1);
         return Err(Wrong::of(line, field, b, Fault::Duplicate));
     }
     Ok(families)
-}
-
-/// Line and path of what states the family at `index`.
-pub(super) fn family_field(spec: &ServiceSpec, line: u32, index: usize) -> (u32, String) {
-    match (spec.families.get(index), spec.cluster_ips.get(index)) {
-        (Some(family), _) => (family.line, format!("spec.ipFamilies[{index}]")),
-        (None, Some(ip)) => (ip.line, format!("spec.clusterIPs[{index}]")),
-        (None, None) => (line, format!("spec.ipFamilies[{index}]")),
-    }
 }
 
 /// `primary`, and the other family after it if `both`.

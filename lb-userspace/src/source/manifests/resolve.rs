@@ -102,7 +102,7 @@ fn draft<'a>(
     }
     let families = families::resolve(spec, cidrs, held)?;
     for (index, ip) in spec.value.cluster_ips.iter().enumerate() {
-        let wrong = |fault| Wrong::of(ip.line, address_field(&spec.value, index), ip.value, fault);
+        let wrong = |fault| Wrong::of(ip.line, spec.value.address_field(index), ip.value, fault);
         match cidrs.for_ip(ip.value) {
             Some(net) if !net.contains(&ip.value) => return Err(wrong(Fault::OutOfRange(net))),
             Some(net) if !allocate::is_usable(net, ip.value) => {
@@ -141,25 +141,17 @@ fn check_immutable(spec: &At<ServiceSpec>, new: &Families, old: &Service) -> Res
     let kept = old.ip_families.iter().zip(&new.families).enumerate().take(if is { 0 } else { 2 });
     for (index, (old, new)) in kept {
         if old != new {
-            let (line, field) = families::family_field(spec, *line, index);
+            let (line, field) = spec.family_field(*line, index);
             return Err(Wrong::of(line, field, new, Fault::Immutable { was: old.to_string() }));
         }
     }
     for (index, (old, new)) in old.cluster_ips.iter().zip(&spec.cluster_ips).enumerate() {
         if *old != new.value {
             let fault = Fault::Immutable { was: old.to_string() };
-            return Err(Wrong::of(new.line, address_field(spec, index), new.value, fault));
+            return Err(Wrong::of(new.line, spec.address_field(index), new.value, fault));
         }
     }
     Ok(())
-}
-
-/// Path of the explicit address at `index`.
-fn address_field(spec: &ServiceSpec, index: usize) -> String {
-    match spec.cluster_ips.len() {
-        1 => "spec.clusterIP".to_owned(),
-        _ => format!("spec.clusterIPs[{index}]"),
-    }
 }
 
 impl Draft<'_> {
@@ -191,7 +183,7 @@ impl Draft<'_> {
         let asked = &self.spec.value.cluster_ips[..];
         for (index, ip) in asked.iter().enumerate().take(self.addresses.len()) {
             if let Some(holder) = pool.find_other(ip.value, key) {
-                let field = address_field(&self.spec.value, index);
+                let field = self.spec.value.address_field(index);
                 return Err(Wrong::of(ip.line, field, ip.value, Fault::Taken(holder.clone())));
             }
         }

@@ -32,6 +32,25 @@ pub(super) struct ServiceSpec {
     pub(super) ports: Vec<ServicePort>,
 }
 
+impl ServiceSpec {
+    /// Path of the explicit address at `index`.
+    pub(super) fn address_field(&self, index: usize) -> String {
+        match self.cluster_ips.len() {
+            1 => "spec.clusterIP".to_owned(),
+            _ => format!("spec.clusterIPs[{index}]"),
+        }
+    }
+
+    /// Line and path of what states the family at `index`; `line` if nothing does.
+    pub(super) fn family_field(&self, line: u32, index: usize) -> (u32, String) {
+        match (self.families.get(index), self.cluster_ips.get(index)) {
+            (Some(family), _) => (family.line, format!("spec.ipFamilies[{index}]")),
+            (None, Some(ip)) => (ip.line, self.address_field(index)),
+            (None, None) => (line, format!("spec.ipFamilies[{index}]")),
+        }
+    }
+}
+
 /// Reads the Service `key` from its document. `None` if it is another proxy's (rule 1).
 pub(super) fn read(node: &Node, key: ObjectKey) -> Result<Option<ServiceSpec>, Wrong> {
     let is_foreign = |labels: &Node| Ok(labels.find(PROXY_NAME_LABEL).is_some());

@@ -6,6 +6,7 @@ use proptest::{collection::btree_map, prelude::*, sample::select};
 
 use super::*;
 use crate::model::ObjectKey;
+use crate::source::manifests::Problem;
 
 /// The name and specs a generated Service may have; a small range makes names meet.
 const SMALL: &str = "10.96.0.0/27,fd00:10:96::/123";
@@ -43,6 +44,11 @@ fn assigned(addresses: &BTreeMap<String, Vec<IpAddr>>) -> Vec<Assigned> {
         cluster_ips: ips.clone(),
     });
     assigned.collect()
+}
+
+/// Name of the object a problem is about.
+fn name(problem: &Problem) -> &str {
+    &problem.object.as_ref().unwrap().key.name
 }
 
 proptest! {
@@ -91,7 +97,9 @@ proptest! {
             running.values().map(|s| (s.key.name.clone(), s.cluster_ips.clone())).collect();
         let mut restarted = directory(SMALL, assigned(&running));
         let again = write(&mut restarted, &[("x.yaml", &file(&after, &[]))]);
-        for (name, ips) in addresses(&again) {
+        // Save where the running one keeps what it may not change, of which the other knows nothing.
+        let refused: Vec<&str> = second.problems.iter().map(name).collect();
+        for (name, ips) in addresses(&again).into_iter().filter(|(name, _)| !refused.contains(&name.as_str())) {
             prop_assert_eq!(running.get(&name), Some(&ips));
         }
     }

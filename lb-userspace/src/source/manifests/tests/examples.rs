@@ -70,4 +70,16 @@ fn every_example_is_served_as_it_says() {
 }
 
 /// Service, kind, policy, families, number of ports, number of addresses.
-const EXPECTED: [&str; 0] = [];
+const EXPECTED: [&str; 11] = [
+    "default/explicit-cluster-ip ClusterIP RequireDualStack IPv4,IPv6 2 2",
+    "default/external-name ExternalName -  0 0",
+    "default/headless-with-selector Headless SingleStack IPv4 1 0",
+    "default/headless-without-selector Headless RequireDualStack IPv4,IPv6 1 0",
+    "default/ipv4-first ClusterIP RequireDualStack IPv4,IPv6 1 2",
+    "default/ipv6-first ClusterIP PreferDualStack IPv6,IPv4 1 2",
+    "default/multi-port ClusterIP PreferDualStack IPv4,IPv6 3 2",
+    "default/prefer-dual-stack ClusterIP PreferDualStack IPv4,IPv6 1 2",
+    "default/require-dual-stack ClusterIP RequireDualStack IPv4,IPv6 1 2",
+    "default/single-stack-ipv4 ClusterIP SingleStack IPv4 1 1",
+    "default/single-stack-ipv6 ClusterIP SingleStack IPv6 1 1",
+];

@@ -28,7 +28,7 @@ struct Running {
 
 impl Running {
     /// Runs on `name` in a new directory, prepared by `prepare`, and waits for the listing.
-    async fn start(prepare: impl FnOnce(&std::path::Path)) -> (Self, Vec<String>) {
+    async fn start(prepare: impl FnOnce(&Path)) -> (Self, Vec<String>) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("manifests");
         prepare(&path);
@@ -63,7 +63,7 @@ impl Running {
     }
 }
 
-fn empty(path: &std::path::Path) {
+fn empty(path: &Path) {
     fs::create_dir(path).unwrap();
 }
 
