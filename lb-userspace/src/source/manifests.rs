@@ -1,1 +1,0 @@
-//! Placeholder module root, replaced by the manifests source.

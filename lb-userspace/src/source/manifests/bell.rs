@@ -1,0 +1,84 @@
+//! Rings when the kernel says that something in a directory has changed.
+//!
+//! A watch belongs to an inode: when another directory takes the path (a rename, a link that is turned),
+//! it has to be set anew, or the bell stays silent for ever. Where no watch can be had (the limit of
+//! inotify watches is reached), the poll in `watch` does alone.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use notify::{
+    EventKind, RecommendedWatcher, RecursiveMode, Watcher,
+    event::{AccessKind, AccessMode},
+};
+use tokio::sync::Notify;
+
+/// A directory being watched.
+#[derive(Debug)]
+pub(super) struct Bell {
+    path: PathBuf,
+    rings: Arc<Notify>,
+    /// The watcher, and device and inode of the directory it watches.
+    watching: Option<(RecommendedWatcher, (u64, u64))>,
+    /// Whether it was said that watching does not work.
+    complained: bool,
+}
+
+impl Bell {
+    /// A bell for the directory `path`, which is not watched before [`follow`](Self::follow).
+    pub(super) fn new(path: &Path) -> Self {
+        let rings = Arc::new(Notify::new());
+        Self { path: path.to_owned(), rings, watching: None, complained: false }
+    }
+
+    /// Notified of every change.
+    pub(super) fn rings(&self) -> Arc<Notify> {
+        self.rings.clone()
+    }
+
+    /// Watches the directory that is at the path now.
+    pub(super) fn follow(&mut self) {
+        let identity = fs::metadata(&self.path).map(|metadata| (metadata.dev(), metadata.ino()));
+        let Ok(identity) = identity else {
+            self.watching = None;
+            return;
+        };
+        if self.watching.as_ref().is_some_and(|(_, watched)| *watched == identity) {
+            return;
+        }
+        match self.watch() {
+            Ok(watcher) => self.watching = Some((watcher, identity)),
+            Err(error) => {
+                self.watching = None;
+                if !self.complained {
+                    let path = self.path.display();
+                    tracing::warn!(
+                        "manifests directory {path}: cannot be watched, only polled: {error}"
+                    );
+                }
+                self.complained = true;
+            }
+        }
+    }
+
+    fn watch(&self) -> notify::Result<RecommendedWatcher> {
+        let rings = self.rings.clone();
+        let mut watcher =
+            notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+                // Reading the files is no change of them.
+                let reading = |kind: EventKind| {
+                    kind.is_access()
+                        && kind != EventKind::Access(AccessKind::Close(AccessMode::Write))
+                };
+                if !event.is_ok_and(|event| reading(event.kind)) {
+                    rings.notify_one();
+                }
+            })?;
+        watcher.watch(&self.path, RecursiveMode::NonRecursive)?;
+        Ok(watcher)
+    }
+}

@@ -1,0 +1,72 @@
+//! Tests of the whole way from files to events, without a file system save in `watching`.
+//!
+//! Each module asks one question; single steps are tested beside their code.
+
+mod addresses;
+mod bad_input;
+mod defaulting;
+mod edits;
+mod examples;
+mod reading;
+mod watching;
+
+use std::{collections::BTreeMap, path::Path};
+
+use super::{Assigned, Content, Manifests, Update};
+use crate::{model::Service, source::Event};
+
+/// Ranges of the lab, IPv4 first.
+const DUAL: &str = "10.96.0.0/16,fd00:10:96::/112";
+
+/// A directory called `dir` that nothing has been read from; no ranges if `cidrs` is empty.
+fn directory(cidrs: &str, restored: Vec<Assigned>) -> Manifests {
+    let cidrs = if cidrs.is_empty() { Default::default() } else { cidrs.parse().unwrap() };
+    Manifests::new(Path::new("dir"), cidrs, restored)
+}
+
+/// Replaces the content of files.
+fn write(manifests: &mut Manifests, files: &[(&str, &str)]) -> Update {
+    let content = |text: &str| Content::Bytes(text.as_bytes().to_vec());
+    manifests.update(files.iter().map(|(name, text)| (name.to_string(), content(text))).collect())
+}
+
+/// Everything that a new agent makes of one file.
+fn read(cidrs: &str, text: &str) -> Update {
+    write(&mut directory(cidrs, Vec::new()), &[("x.yaml", text)])
+}
+
+/// The Services applied, by name.
+fn services(update: &Update) -> BTreeMap<String, Service> {
+    let applied = update.events.iter().filter_map(|event| match event {
+        Event::ApplyService(service) => Some((service.key.name.clone(), service.clone())),
+        _ => None,
+    });
+    applied.collect()
+}
+
+/// The problems as users read them.
+fn messages(update: &Update) -> Vec<String> {
+    update.problems.iter().map(ToString::to_string).collect()
+}
+
+/// A Service manifest: `spec` as flow YAML members, with one port.
+fn service(name: &str, spec: &str) -> String {
+    let ports = "ports: [{port: 80}]";
+    let comma = if spec.is_empty() { "" } else { ", " };
+    format!(
+        "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{{spec}{comma}{ports}}}\n"
+    )
+}
+
+/// The first line of the events, in short: `+` applied, `-` deleted.
+fn short(update: &Update) -> Vec<String> {
+    let events = update.events.iter().map(|event| match event {
+        Event::Init => "init".to_owned(),
+        Event::InitDone => "done".to_owned(),
+        Event::ApplyService(service) => format!("+{}", service.key.name),
+        Event::DeleteService(key) => format!("-{}", key.name),
+        Event::ApplySlice(slice) => format!("+slice {}", slice.key.name),
+        Event::DeleteSlice(key) => format!("-slice {}", key.name),
+    });
+    events.collect()
+}
