@@ -6,6 +6,8 @@
 //!   model: the nouns they share                             cli: reads the pins, agent or no agent
 //! ```
 
+pub mod agent;
+pub mod cli;
 pub mod control;
 pub mod datapath;
 pub mod model;

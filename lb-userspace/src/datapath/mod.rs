@@ -7,6 +7,7 @@
 pub mod attach;
 pub mod clock;
 pub mod devices;
+pub mod log;
 pub mod netlink;
 pub mod object;
 pub mod pins;
@@ -15,6 +16,7 @@ pub mod view;
 
 use std::path::PathBuf;
 
+pub use aya::Ebpf as Object;
 use aya::{maps::MapError, programs::ProgramError};
 
 /// Why the datapath could not be set up or read.
@@ -77,6 +79,9 @@ pub enum DatapathError {
         /// What the kernel said.
         source: Box<MapError>,
     },
+    /// The programs' log cannot be read.
+    #[error("the programs' log: {0}")]
+    Log(String),
     /// The kernel could not be asked for its devices.
     #[error("netlink: {0}")]
     Netlink(String),

@@ -1,1 +1,216 @@
-//! wip
+//! What is in the kernel, read from the pins: works while no agent runs.
+
+use std::net::IpAddr;
+
+use aya::{
+    Pod,
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},
+};
+use lb_common::{
+    address::{Address, V4, V6},
+    tables::{
+        AgentState, Device, Endpoint, Frontend, FrontendKey, ServiceRecord, Traffic, traffic_index,
+    },
+    verdict::Verdict,
+};
+
+use super::{DatapathError, object, pins::Pins};
+
+/// A pinned datapath, open for reading.
+pub struct View {
+    pins: Pins,
+}
+
+/// A frontend with all that is known of it.
+#[derive(Clone, Debug)]
+pub struct FrontendView {
+    /// The VIP.
+    pub address: IpAddr,
+    /// Its port, host byte order.
+    pub port: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Id of the service port.
+    pub service: u32,
+    /// Where traffic goes: addresses and ports (host byte order).
+    pub endpoints: Vec<(IpAddr, u16)>,
+    /// What went through it, in its family.
+    pub traffic: Traffic,
+}
+
+/// A map's fill.
+#[derive(Clone, Debug)]
+pub struct MapView {
+    /// Its name.
+    pub name: &'static str,
+    /// Entries in use; `None` for arrays, which have no such notion.
+    pub used: Option<usize>,
+    /// Entries there can be.
+    pub size: u32,
+}
+
+impl View {
+    /// Opens what is pinned.
+    ///
+    /// # Errors
+    /// [`DatapathError::Absent`] if there is nothing.
+    pub fn open(pins: Pins) -> Result<Self, DatapathError> {
+        if pins.exist() {
+            Ok(Self { pins })
+        } else {
+            Err(DatapathError::Absent { path: pins.dir() })
+        }
+    }
+
+    fn map<T: TryFrom<Map, Error = MapError>>(
+        &self,
+        name: &'static str,
+    ) -> Result<T, DatapathError> {
+        MapData::from_pin(self.pins.map(name))
+            .and_then(Map::from_map_data)
+            .and_then(T::try_from)
+            .map_err(|source| DatapathError::Map {
+                name,
+                source: Box::new(source),
+            })
+    }
+
+    /// What the agent last said of itself.
+    ///
+    /// # Errors
+    /// [`DatapathError::Map`], here and below.
+    pub fn agent(&self) -> Result<AgentState, DatapathError> {
+        let map: Array<_, AgentState> = self.map("AGENT")?;
+        map.get(&0, 0).map_err(|source| failed("AGENT", source))
+    }
+
+    /// Devices with the programs, by ifindex.
+    ///
+    /// # Errors
+    /// [`DatapathError::Map`].
+    pub fn devices(&self) -> Result<Vec<(u32, Device)>, DatapathError> {
+        let map: HashMap<_, u32, Device> = self.map("DEVICES")?;
+        entries(&map, "DEVICES")
+    }
+
+    /// How often each verdict was given.
+    ///
+    /// # Errors
+    /// [`DatapathError::Map`].
+    pub fn verdicts(&self) -> Result<Vec<(Verdict, u64)>, DatapathError> {
+        let map: PerCpuArray<_, u64> = self.map("VERDICTS")?;
+        let count = |verdict: &Verdict| {
+            let values = map
+                .get(&(*verdict as u32), 0)
+                .map_err(|source| failed("VERDICTS", source))?;
+            Ok((*verdict, values.iter().sum()))
+        };
+        Verdict::ALL.iter().map(count).collect()
+    }
+
+    /// The records of all service ports, by id.
+    ///
+    /// # Errors
+    /// [`DatapathError::Map`].
+    pub fn services(&self) -> Result<Vec<(u32, ServiceRecord)>, DatapathError> {
+        let map: HashMap<_, u32, ServiceRecord> = self.map("SERVICES")?;
+        entries(&map, "SERVICES")
+    }
+
+    /// All frontends of both families.
+    ///
+    /// # Errors
+    /// [`DatapathError::Map`].
+    pub fn frontends(&self) -> Result<Vec<FrontendView>, DatapathError> {
+        let mut all = self.family::<V4>("FRONTENDS_V4", "SLOTS_V4")?;
+        all.extend(self.family::<V6>("FRONTENDS_V6", "SLOTS_V6")?);
+        Ok(all)
+    }
+
+    fn family<A: Address>(
+        &self,
+        frontends: &'static str,
+        slots_name: &'static str,
+    ) -> Result<Vec<FrontendView>, DatapathError>
+    where
+        FrontendKey<A>: Pod,
+        Endpoint<A>: Pod,
+    {
+        let map: HashMap<_, FrontendKey<A>, Frontend> = self.map(frontends)?;
+        let slots: Array<_, Endpoint<A>> = self.map(slots_name)?;
+        let traffic: PerCpuArray<_, Traffic> = self.map("TRAFFIC")?;
+        let view = |(key, frontend): (FrontendKey<A>, Frontend)| {
+            let range = frontend.slot_base..frontend.slot_base.saturating_add(frontend.slot_count);
+            let endpoint = |slot| {
+                let Endpoint { addr, port, .. } = slots.get(&slot, 0)?;
+                Ok((addr.to_ip(), u16::from_be(port)))
+            };
+            let endpoints = range.map(endpoint).collect::<Result<_, _>>();
+            let counters = traffic
+                .get(&traffic_index(frontend.service, A::FAMILY), 0)
+                .map_err(|source| failed("TRAFFIC", source))?;
+            Ok(FrontendView {
+                address: key.addr.to_ip(),
+                port: u16::from_be(key.port),
+                protocol: key.proto,
+                service: frontend.service,
+                endpoints: endpoints.map_err(|source| failed(slots_name, source))?,
+                traffic: counters.iter().fold(Traffic::default(), add),
+            })
+        };
+        entries(&map, frontends)?.into_iter().map(view).collect()
+    }
+
+    /// The fill of every map.
+    ///
+    /// # Errors
+    /// [`DatapathError::Map`].
+    pub fn maps(&self) -> Result<Vec<MapView>, DatapathError> {
+        object::MAPS.iter().map(|name| self.fill(name)).collect()
+    }
+
+    fn fill(&self, name: &'static str) -> Result<MapView, DatapathError> {
+        let data = MapData::from_pin(self.pins.map(name)).map_err(|source| failed(name, source))?;
+        let info = data.info().map_err(|source| failed(name, source))?;
+        let size = info.max_entries();
+        let used = match name {
+            "FRONTENDS_V4" => Some(self.count::<FrontendKey<V4>, Frontend>(name)?),
+            "FRONTENDS_V6" => Some(self.count::<FrontendKey<V6>, Frontend>(name)?),
+            "SERVICES" => Some(self.count::<u32, ServiceRecord>(name)?),
+            "DEVICES" => Some(self.count::<u32, Device>(name)?),
+            _ => None,
+        };
+        Ok(MapView { name, used, size })
+    }
+
+    fn count<K: Pod, V: Pod>(&self, name: &'static str) -> Result<usize, DatapathError> {
+        let map: HashMap<_, K, V> = self.map(name)?;
+        Ok(map.keys().filter_map(Result::ok).count())
+    }
+}
+
+fn entries<K: Pod, V: Pod>(
+    map: &HashMap<MapData, K, V>,
+    name: &'static str,
+) -> Result<Vec<(K, V)>, DatapathError> {
+    map.iter()
+        .collect::<Result<_, _>>()
+        .map_err(|source| failed(name, source))
+}
+
+fn failed(name: &'static str, source: MapError) -> DatapathError {
+    DatapathError::Map {
+        name,
+        source: Box::new(source),
+    }
+}
+
+fn add(sum: Traffic, one: &Traffic) -> Traffic {
+    Traffic {
+        flows: sum.flows + one.flows,
+        packets_in: sum.packets_in + one.packets_in,
+        bytes_in: sum.bytes_in + one.bytes_in,
+        packets_out: sum.packets_out + one.packets_out,
+        bytes_out: sum.bytes_out + one.bytes_out,
+    }
+}

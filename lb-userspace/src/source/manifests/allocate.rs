@@ -37,7 +37,9 @@ impl Pool {
         let count = usable(net) - 1;
         let start = u128::from(hash(key)) % count;
         let tries = count.min(self.0.len() as u128 + 1);
-        (0..tries).map(|step| nth(net, 1 + (start + step) % count)).find(free)
+        (0..tries)
+            .map(|step| nth(net, 1 + (start + step) % count))
+            .find(free)
     }
 }
 
@@ -75,8 +77,9 @@ fn hash(key: &ObjectKey) -> u64 {
     const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0000_0100_0000_01b3;
     let bytes = key.namespace.bytes().chain([b'/']).chain(key.name.bytes());
-    let mut hash =
-        bytes.fold(OFFSET_BASIS, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME));
+    let mut hash = bytes.fold(OFFSET_BASIS, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(PRIME)
+    });
     hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     hash ^ (hash >> 31)
@@ -97,10 +100,16 @@ mod tests {
             ("kubernetes", "10.96.0.1", "fd00:10:96::1"),
             ("web", "10.96.241.179", "fd00:10:96::aea6"),
         ] {
-            let free =
-                |net: &str| pool.find_free(net.parse().unwrap(), &key(name)).unwrap().to_string();
+            let free = |net: &str| {
+                pool.find_free(net.parse().unwrap(), &key(name))
+                    .unwrap()
+                    .to_string()
+            };
             assert_eq!(
-                (free("10.96.0.0/16").as_str(), free("fd00:10:96::/112").as_str()),
+                (
+                    free("10.96.0.0/16").as_str(),
+                    free("fd00:10:96::/112").as_str()
+                ),
                 (v4, v6)
             );
         }
@@ -108,27 +117,41 @@ mod tests {
 
     #[test]
     fn every_usable_address_is_assigned_before_the_range_is_full() {
-        for (text, count) in [("10.96.0.0/28", 14), ("fd00::/124", 15), ("10.96.0.0/30", 2)] {
+        for (text, count) in [
+            ("10.96.0.0/28", 14),
+            ("fd00::/124", 15),
+            ("10.96.0.0/30", 2),
+        ] {
             let net: IpNet = text.parse().unwrap();
             let mut pool = Pool::default();
             let mut assigned = 0;
             for index in 0..count - 1 {
                 let key = key(&format!("s{index}"));
                 let ip = pool.find_free(net, &key).unwrap();
-                assert!(net.contains(&ip) && is_usable(net, ip) && ip != nth(net, 0), "{ip}");
+                assert!(
+                    net.contains(&ip) && is_usable(net, ip) && ip != nth(net, 0),
+                    "{ip}"
+                );
                 pool.reserve(ip, &key);
                 assigned += 1;
             }
             assert_eq!(pool.0.len(), assigned, "no address twice in {net}");
             assert_eq!(pool.find_free(net, &key("last")), None, "{net}");
-            assert_eq!(pool.find_free(net, &key("kubernetes")), Some(nth(net, 0)), "{net}");
+            assert_eq!(
+                pool.find_free(net, &key("kubernetes")),
+                Some(nth(net, 0)),
+                "{net}"
+            );
         }
     }
 
     #[test]
     fn large_ranges_do_not_overflow() {
         let net: IpNet = "fd00::/64".parse().unwrap();
-        assert_eq!(nth(net, usable(net) - 1).to_string(), "fd00::ffff:ffff:ffff:ffff");
+        assert_eq!(
+            nth(net, usable(net) - 1).to_string(),
+            "fd00::ffff:ffff:ffff:ffff"
+        );
         let net: IpNet = "10.0.0.0/8".parse().unwrap();
         assert_eq!(nth(net, usable(net) - 1).to_string(), "10.255.255.254");
     }

@@ -32,7 +32,12 @@ impl Bell {
     /// A bell for the directory `path`, which is not watched before [`follow`](Self::follow).
     pub(super) fn new(path: &Path) -> Self {
         let rings = Arc::new(Notify::new());
-        Self { path: path.to_owned(), rings, watching: None, complained: false }
+        Self {
+            path: path.to_owned(),
+            rings,
+            watching: None,
+            complained: false,
+        }
     }
 
     /// Notified of every change.
@@ -47,7 +52,11 @@ impl Bell {
             self.watching = None;
             return;
         };
-        if self.watching.as_ref().is_some_and(|(_, watched)| *watched == identity) {
+        if self
+            .watching
+            .as_ref()
+            .is_some_and(|(_, watched)| *watched == identity)
+        {
             return;
         }
         match self.watch() {

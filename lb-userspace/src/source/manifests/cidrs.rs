@@ -84,7 +84,11 @@ impl FromStr for ServiceCidrs {
             };
             if !prefixes.contains(&net.prefix_len()) {
                 let (shortest, longest) = prefixes.into_inner();
-                return Err(CidrError::Size { net, shortest, longest });
+                return Err(CidrError::Size {
+                    net,
+                    shortest,
+                    longest,
+                });
             }
             Ok(net.trunc())
         });
@@ -128,7 +132,10 @@ mod tests {
             assert_eq!(cidrs.default_family(), Some(default), "{text}");
             assert_eq!(cidrs.is_dual_stack(), dual, "{text}");
         }
-        assert_eq!("10.96.3.4/16".parse::<ServiceCidrs>().unwrap().to_string(), "10.96.0.0/16");
+        assert_eq!(
+            "10.96.3.4/16".parse::<ServiceCidrs>().unwrap().to_string(),
+            "10.96.0.0/16"
+        );
     }
 
     #[test]

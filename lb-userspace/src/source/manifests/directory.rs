@@ -36,7 +36,10 @@ struct Fingerprint {
 impl Directory {
     /// The directory at `path`, nothing of which has been seen.
     pub(super) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), seen: BTreeMap::new() }
+        Self {
+            path: path.to_owned(),
+            seen: BTreeMap::new(),
+        }
     }
 
     /// Whether any file differs from what it looked like at the last [`read_changes`](Self::read_changes).
@@ -48,7 +51,9 @@ impl Directory {
     pub(super) fn read_changes(&mut self) -> io::Result<BTreeMap<String, Content>> {
         let now = self.look()?;
         let names: BTreeSet<&String> = now.keys().chain(self.seen.keys()).collect();
-        let changed = names.into_iter().filter(|name| now.get(*name) != self.seen.get(*name));
+        let changed = names
+            .into_iter()
+            .filter(|name| now.get(*name) != self.seen.get(*name));
         let mut changes = BTreeMap::new();
         for name in changed {
             changes.insert(
@@ -71,12 +76,16 @@ impl Directory {
         let mut files = BTreeMap::new();
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
-            let Ok(name) = entry.file_name().into_string() else { continue };
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
             if !is_manifest(&name) {
                 continue;
             }
             // One that vanishes meanwhile, or a link to nothing, is a file that is not there.
-            let Ok(metadata) = fs::metadata(entry.path()) else { continue };
+            let Ok(metadata) = fs::metadata(entry.path()) else {
+                continue;
+            };
             if metadata.is_file() {
                 files.insert(
                     name,
@@ -96,7 +105,9 @@ impl Directory {
 
 /// Whether a file of this name is read.
 fn is_manifest(name: &str) -> bool {
-    let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
+    let extension = Path::new(name)
+        .extension()
+        .and_then(|extension| extension.to_str());
     !name.starts_with('.') && matches!(extension, Some("yaml" | "yml" | "json"))
 }
 
@@ -118,11 +129,16 @@ mod tests {
         let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
         let mut directory = Directory::new(dir.path());
         let names = |changes: BTreeMap<String, Content>| changes.into_keys().collect::<Vec<_>>();
-        for name in ["a.yaml", "b.yml", "c.json", "d.txt", ".e.yaml", "f.yaml~", "yaml"] {
+        for name in [
+            "a.yaml", "b.yml", "c.json", "d.txt", ".e.yaml", "f.yaml~", "yaml",
+        ] {
             write(name, "");
         }
         fs::create_dir(dir.path().join("g.yaml")).unwrap();
-        assert_eq!(names(directory.read_changes().unwrap()), ["a.yaml", "b.yml", "c.json"]);
+        assert_eq!(
+            names(directory.read_changes().unwrap()),
+            ["a.yaml", "b.yml", "c.json"]
+        );
         assert!(!directory.has_changed().unwrap());
 
         write("b.yml", "kind: X");

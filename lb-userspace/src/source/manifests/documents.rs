@@ -9,7 +9,9 @@ use super::{json, problem::Wrong, tree::Node, yaml};
 
 /// The documents of the file `name` with content `text`, each parsed or not.
 pub(super) fn parse(name: &str, text: &str) -> Vec<Result<Node, Wrong>> {
-    let only_json = Path::new(name).extension().is_some_and(|extension| extension == "json");
+    let only_json = Path::new(name)
+        .extension()
+        .is_some_and(|extension| extension == "json");
     let mut documents = Vec::new();
     for (first_line, text) in split(text) {
         if only_json || text.trim_start().starts_with('{') {
@@ -52,7 +54,9 @@ fn split(text: &str) -> Vec<(u32, &str)> {
 
 /// Whether `line` begins or ends a document: `---` or `...`, then white space or nothing.
 fn is_marker(line: &str) -> bool {
-    let rest = line.strip_prefix("---").or_else(|| line.strip_prefix("..."));
+    let rest = line
+        .strip_prefix("---")
+        .or_else(|| line.strip_prefix("..."));
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
 }
 
@@ -63,7 +67,9 @@ fn is_directive(line: &str) -> bool {
 
 /// Whether there is nothing but white space and comments in `text`.
 fn is_blank(text: &str) -> bool {
-    text.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#'))
+    text.lines()
+        .map(str::trim)
+        .all(|line| line.is_empty() || line.starts_with('#'))
 }
 
 #[cfg(test)]
@@ -77,10 +83,22 @@ mod tests {
             ("---\n---\n# only a comment\n", vec![]),
             ("a: 1\n", vec![(1, "a: 1\n")]),
             ("---\na: 1\n---\nb: 2", vec![(1, "\na: 1\n"), (3, "\nb: 2")]),
-            ("--- {a: 1}\n--- # two\nb: 2\n", vec![(1, " {a: 1}\n"), (2, " # two\nb: 2\n")]),
-            ("%YAML 1.2\n---\na: 1\n...\n---\nb: 2\n", vec![(2, "\na: 1\n"), (5, "\nb: 2\n")]),
-            ("a: |\n  ---\n---x: 1\n", vec![(1, "a: |\n  ---\n---x: 1\n")]),
-            ("\u{feff}a: 1\r\n---\r\nb: 2\r\n", vec![(1, "a: 1\r\n"), (2, "\r\nb: 2\r\n")]),
+            (
+                "--- {a: 1}\n--- # two\nb: 2\n",
+                vec![(1, " {a: 1}\n"), (2, " # two\nb: 2\n")],
+            ),
+            (
+                "%YAML 1.2\n---\na: 1\n...\n---\nb: 2\n",
+                vec![(2, "\na: 1\n"), (5, "\nb: 2\n")],
+            ),
+            (
+                "a: |\n  ---\n---x: 1\n",
+                vec![(1, "a: |\n  ---\n---x: 1\n")],
+            ),
+            (
+                "\u{feff}a: 1\r\n---\r\nb: 2\r\n",
+                vec![(1, "a: 1\r\n"), (2, "\r\nb: 2\r\n")],
+            ),
         ] {
             assert_eq!(split(text), documents, "{text:?}");
         }
@@ -89,15 +107,25 @@ mod tests {
     #[test]
     fn a_bad_document_leaves_its_neighbours_alone() {
         let parsed = parse("x.yaml", "a: 1\n---\nb: [\n---\nc: 3\n");
-        assert_eq!(parsed.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
+        assert_eq!(
+            parsed.iter().map(Result::is_ok).collect::<Vec<_>>(),
+            [true, false, true]
+        );
         assert_eq!(parsed[2].as_ref().unwrap().line, 5);
     }
 
     #[test]
     fn a_document_in_braces_may_be_json_or_yaml() {
-        for text in ["{\"kind\": \"Service\"}", "{kind: Service}", "# c\n{kind: Service}\n"] {
+        for text in [
+            "{\"kind\": \"Service\"}",
+            "{kind: Service}",
+            "# c\n{kind: Service}\n",
+        ] {
             let parsed = parse("x.yaml", text);
-            assert_eq!(parsed[0].as_ref().unwrap().find("kind").unwrap().text(), Ok("Service"));
+            assert_eq!(
+                parsed[0].as_ref().unwrap().find("kind").unwrap().text(),
+                Ok("Service")
+            );
         }
         assert!(parse("x.json", "{kind: Service}")[0].is_err());
     }

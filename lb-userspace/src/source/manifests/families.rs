@@ -56,7 +56,11 @@ pub(super) fn resolve(
     let headless = spec.kind == ServiceKind::Headless;
     let lone_headless = headless && !spec.has_selector;
     let policy = spec.policy.map_or(
-        if lone_headless { IpFamilyPolicy::RequireDualStack } else { IpFamilyPolicy::SingleStack },
+        if lone_headless {
+            IpFamilyPolicy::RequireDualStack
+        } else {
+            IpFamilyPolicy::SingleStack
+        },
         |policy| policy.value,
     );
     let policy_line = spec.policy.map_or(*line, |policy| policy.line);
@@ -70,9 +74,16 @@ pub(super) fn resolve(
 
     if lone_headless {
         // Nothing is ever assigned, so the ranges do not bound what it may name.
-        let primary = families.first().copied().or(cidrs.default_family()).unwrap_or(Family::V4);
+        let primary = families
+            .first()
+            .copied()
+            .or(cidrs.default_family())
+            .unwrap_or(Family::V4);
         let both = !single || families.len() == 2;
-        return Ok(Families { policy, families: with_other(primary, both) });
+        return Ok(Families {
+            policy,
+            families: with_other(primary, both),
+        });
     }
     if !cidrs.is_empty() {
         for (index, &family) in families.iter().enumerate() {
@@ -82,15 +93,27 @@ pub(super) fn resolve(
             }
         }
         if policy == IpFamilyPolicy::RequireDualStack && !cidrs.is_dual_stack() {
-            return Err(Wrong::of(policy_line, "spec.ipFamilyPolicy", policy, Fault::NotDualStack));
+            return Err(Wrong::of(
+                policy_line,
+                "spec.ipFamilyPolicy",
+                policy,
+                Fault::NotDualStack,
+            ));
         }
     } else if !headless && spec.cluster_ips.is_empty() {
         return Err(Wrong::absent(*line, "spec.clusterIP", Fault::NoRange));
     }
-    let primary = families.first().copied().or(cidrs.default_family()).unwrap_or(Family::V4);
+    let primary = families
+        .first()
+        .copied()
+        .or(cidrs.default_family())
+        .unwrap_or(Family::V4);
     let required = policy == IpFamilyPolicy::RequireDualStack;
     let both = families.len() == 2 || !single && cidrs.is_dual_stack() || required;
-    Ok(Families { policy, families: with_other(primary, both) })
+    Ok(Families {
+        policy,
+        families: with_other(primary, both),
+    })
 }
 
 /// The families that the Service states, by name or by address; those of addresses it holds do not
@@ -104,17 +127,28 @@ fn stated(
     for (index, (family, ip)) in spec.families.iter().zip(&spec.cluster_ips).enumerate() {
         if Family::of(&ip.value) != family.value {
             let field = spec.address_field(index);
-            return Err(Wrong::of(ip.line, field, ip.value, Fault::WrongFamily(family.value)));
+            return Err(Wrong::of(
+                ip.line,
+                field,
+                ip.value,
+                Fault::WrongFamily(family.value),
+            ));
         }
     }
     let named = spec.families.iter().map(|family| family.value);
     let unnamed = spec.cluster_ips.iter().skip(spec.families.len());
-    let mut families: Vec<Family> = named.chain(unnamed.map(|ip| Family::of(&ip.value))).collect();
+    let mut families: Vec<Family> = named
+        .chain(unnamed.map(|ip| Family::of(&ip.value)))
+        .collect();
     if policy == IpFamilyPolicy::SingleStack && families.len() == 2 {
         // As `kubectl get` printed it, with only the policy edited: the second family is released.
         let held = held.addresses().first().map(Family::of);
         if spec.policy.is_none() || held != Some(families[0]) {
-            let what = if spec.families.len() == 2 { "two ipFamilies" } else { "two clusterIPs" };
+            let what = if spec.families.len() == 2 {
+                "two ipFamilies"
+            } else {
+                "two clusterIPs"
+            };
             let hint = "; PreferDualStack or RequireDualStack does";
             let fault = Fault::Contradiction(format!("{what}{hint}"));
             return Err(Wrong::of(policy_line, "spec.ipFamilyPolicy", policy, fault));
@@ -136,5 +170,9 @@ fn with_other(primary: Family, both: bool) -> Vec<Family> {
         Family::V4 => Family::V6,
         Family::V6 => Family::V4,
     };
-    if both { vec![primary, other] } else { vec![primary] }
+    if both {
+        vec![primary, other]
+    } else {
+        vec![primary]
+    }
 }

@@ -39,7 +39,9 @@ impl File {
         let text = match std::str::from_utf8(bytes) {
             Ok(text) => text,
             Err(error) => {
-                let newlines = bytes[..error.valid_up_to()].iter().filter(|&&byte| byte == b'\n');
+                let newlines = bytes[..error.valid_up_to()]
+                    .iter()
+                    .filter(|&&byte| byte == b'\n');
                 let line = u32::try_from(newlines.count() + 1).unwrap_or(u32::MAX);
                 let fault = Fault::Syntax("it is not UTF-8".to_owned());
                 self.problems = vec![Wrong::absent(line, "", fault).into_problem(label, None)];
@@ -47,25 +49,34 @@ impl File {
             }
         };
         let (said, problems) = objects::parse(name, label, text);
-        let mut now = Self { problems, ..Self::default() };
+        let mut now = Self {
+            problems,
+            ..Self::default()
+        };
         let mut invalid = BTreeSet::new();
         let mut complete = true;
         for said in said {
             match said {
                 Said::Service(service) => {
                     let key = service.value.key.clone();
-                    now.problems.extend(insert(&mut now.services, key, service, SERVICE, label));
+                    now.problems
+                        .extend(insert(&mut now.services, key, service, SERVICE, label));
                 }
                 Said::Slice(slice) => {
                     let key = slice.value.key.clone();
-                    now.problems.extend(insert(&mut now.slices, key, slice, SLICE, label));
+                    now.problems
+                        .extend(insert(&mut now.slices, key, slice, SLICE, label));
                 }
                 Said::Invalid(subject) => drop(invalid.insert(subject)),
                 Said::Unknown => complete = false,
             }
         }
         let keeps = |kind, key: &ObjectKey| {
-            !complete || invalid.contains(&Subject { kind, key: key.clone() })
+            !complete
+                || invalid.contains(&Subject {
+                    kind,
+                    key: key.clone(),
+                })
         };
         let last = std::mem::take(self);
         keep(&mut now.services, last.services, |key| keeps(SERVICE, key));
@@ -75,7 +86,10 @@ impl File {
 
     /// The file could not be read: what it said last stays.
     pub(super) fn unreadable(&mut self, label: &str, reason: String) {
-        self.problems = vec![Problem::of_file(label.to_owned(), Fault::Unreadable(reason))];
+        self.problems = vec![Problem::of_file(
+            label.to_owned(),
+            Fault::Unreadable(reason),
+        )];
     }
 }
 
@@ -94,7 +108,10 @@ fn insert<T>(
         }
         Entry::Occupied(entry) => {
             let first = format!("{label}:{}", entry.get().line);
-            let subject = Subject { kind, key: entry.key().clone() };
+            let subject = Subject {
+                kind,
+                key: entry.key().clone(),
+            };
             Some(defined_twice(object.line, first).into_problem(label, Some(subject)))
         }
     }

@@ -19,7 +19,12 @@ const DEPTH_LIMIT: usize = 64;
 
 /// Parses the JSON documents that `text` holds, one after another, from line `first_line` of the file on.
 pub(super) fn parse(text: &str, first_line: u32) -> Result<Vec<Node>, Wrong> {
-    let mut lines = Lines { text, offset: 0, line: first_line, depth: 0 };
+    let mut lines = Lines {
+        text,
+        offset: 0,
+        line: first_line,
+        depth: 0,
+    };
     serde_json::Deserializer::from_str(text)
         .into_iter::<&RawValue>()
         .map(|raw| lines.node(raw.map_err(|error| wrong(&error, first_line))?))
@@ -53,13 +58,18 @@ impl<'a> Lines<'a> {
         let value = match json.as_bytes()[0] {
             b'{' => {
                 let Members(members) = self.read(json)?;
-                let nodes = members.into_iter().map(|(key, raw)| Ok((key, self.node(raw)?)));
+                let nodes = members
+                    .into_iter()
+                    .map(|(key, raw)| Ok((key, self.node(raw)?)));
                 Value::Map(nodes.collect::<Result<_, Wrong>>()?)
             }
             b'[' => {
                 let entries: Vec<&RawValue> = self.read(json)?;
                 Value::List(
-                    entries.into_iter().map(|raw| self.node(raw)).collect::<Result<_, _>>()?,
+                    entries
+                        .into_iter()
+                        .map(|raw| self.node(raw))
+                        .collect::<Result<_, _>>()?,
                 )
             }
             b'"' => Value::Text(self.read(json)?),
@@ -129,23 +139,52 @@ mod tests {
         let text = "{\n  \"a\": [1,\n    {\"b\": \"x\\n\"}],\n  \"c\": null,\n  \"d\": 1.5, \"e\": true\n}";
         let nodes = parse(text, 11).unwrap();
         let a = nodes[0].find("a").unwrap().list().unwrap();
-        assert_eq!(a[0], Node { line: 12, value: Value::Int(1) });
-        assert_eq!(a[1].find("b"), Some(&Node { line: 13, value: Value::Text("x\n".into()) }));
-        assert_eq!(nodes[0].find("d"), Some(&Node { line: 15, value: Value::Float(1.5) }));
-        assert_eq!(nodes[0].find("e"), Some(&Node { line: 15, value: Value::Bool(true) }));
+        assert_eq!(
+            a[0],
+            Node {
+                line: 12,
+                value: Value::Int(1)
+            }
+        );
+        assert_eq!(
+            a[1].find("b"),
+            Some(&Node {
+                line: 13,
+                value: Value::Text("x\n".into())
+            })
+        );
+        assert_eq!(
+            nodes[0].find("d"),
+            Some(&Node {
+                line: 15,
+                value: Value::Float(1.5)
+            })
+        );
+        assert_eq!(
+            nodes[0].find("e"),
+            Some(&Node {
+                line: 15,
+                value: Value::Bool(true)
+            })
+        );
     }
 
     #[test]
     fn several_objects_may_follow_each_other() {
         let nodes = parse("{\"a\": 1}\n{\"a\": 2}\n", 1).unwrap();
-        assert_eq!(nodes.iter().map(|node| node.line).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(
+            nodes.iter().map(|node| node.line).collect::<Vec<_>>(),
+            [1, 2]
+        );
     }
 
     #[test]
     fn syntax_errors_name_the_line() {
-        for (text, line) in
-            [("{\n\"a\": 1,\n}", 13), ("{\n\"a\": [1\n", 13), ("{\n\"a\": 1,\n\"a\": 2}", 13)]
-        {
+        for (text, line) in [
+            ("{\n\"a\": 1,\n}", 13),
+            ("{\n\"a\": [1\n", 13),
+            ("{\n\"a\": 1,\n\"a\": 2}", 13),
+        ] {
             let wrong = parse(text, 11).unwrap_err();
             assert!(
                 matches!(&wrong.fault, Fault::Syntax(why) if !why.contains("line")),
@@ -157,8 +196,11 @@ mod tests {
 
     #[test]
     fn bottomless_nesting_is_an_error() {
-        let wrong =
-            parse(&format!("{}{}", "[".repeat(100_000), "]".repeat(100_000)), 1).unwrap_err();
+        let wrong = parse(
+            &format!("{}{}", "[".repeat(100_000), "]".repeat(100_000)),
+            1,
+        )
+        .unwrap_err();
         assert!(matches!(wrong.fault, Fault::Syntax(_)));
     }
 }

@@ -65,9 +65,16 @@ mod tests {
             ("a_b", false, false),
             ("wéb", false, false),
         ] {
-            let node = Node { line: 1, value: Value::Text(text.to_owned()) };
+            let node = Node {
+                line: 1,
+                value: Value::Text(text.to_owned()),
+            };
             assert_eq!(label(&node).is_ok(), as_label, "{text:?} as a label");
-            assert_eq!(subdomain(&node).is_ok(), as_subdomain, "{text:?} as a subdomain");
+            assert_eq!(
+                subdomain(&node).is_ok(),
+                as_subdomain,
+                "{text:?} as a subdomain"
+            );
         }
     }
 }

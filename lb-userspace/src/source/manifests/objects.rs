@@ -33,7 +33,11 @@ pub(super) const SLICE: &str = "EndpointSlice";
 
 /// Reads the file `name`, called `label` in messages.
 pub(super) fn parse(name: &str, label: &str, text: &str) -> (Vec<Said>, Vec<Problem>) {
-    let mut reader = Reader { label, said: Vec::new(), problems: Vec::new() };
+    let mut reader = Reader {
+        label,
+        said: Vec::new(),
+        problems: Vec::new(),
+    };
     for document in documents::parse(name, text) {
         match document {
             Ok(node) => reader.object(&node, None),
@@ -83,12 +87,20 @@ impl Reader<'_> {
             | ("networking.k8s.io/v1", "ServiceCIDRList") => {
                 self.items(node, Some((version, kind.trim_end_matches("List"))));
             }
-            _ => tracing::debug!(file = self.label, line = node.line, version, kind, "skipped"),
+            _ => tracing::debug!(
+                file = self.label,
+                line = node.line,
+                version,
+                kind,
+                "skipped"
+            ),
         }
     }
 
     fn items(&mut self, list: &Node, inherited: Option<(&str, &str)>) {
-        let Some(items) = list.find("items") else { return };
+        let Some(items) = list.find("items") else {
+            return;
+        };
         match items.list() {
             Ok(items) => items.iter().for_each(|item| self.object(item, inherited)),
             Err(wrong) => self.unknown(wrong.under("items")),
@@ -106,7 +118,10 @@ impl Reader<'_> {
         let key = node.required("metadata", |metadata| {
             let name = metadata.required("name", read_name)?;
             let namespace = metadata.field("namespace", names::label)?;
-            Ok(ObjectKey::new(namespace.unwrap_or_else(|| "default".to_owned()), name))
+            Ok(ObjectKey::new(
+                namespace.unwrap_or_else(|| "default".to_owned()),
+                name,
+            ))
         });
         let key = match key {
             Ok(key) => key,
@@ -117,7 +132,8 @@ impl Reader<'_> {
             Err(wrong) => {
                 let subject = Subject { kind, key };
                 self.said.push(Said::Invalid(subject.clone()));
-                self.problems.push(wrong.into_problem(self.label, Some(subject)));
+                self.problems
+                    .push(wrong.into_problem(self.label, Some(subject)));
             }
         }
     }
@@ -132,5 +148,8 @@ impl Reader<'_> {
 fn type_of(node: &Node) -> Result<(String, String), Wrong> {
     node.map()?;
     let text = |node: &Node| node.text().map(str::to_owned);
-    Ok((node.required("apiVersion", text)?, node.required("kind", text)?))
+    Ok((
+        node.required("apiVersion", text)?,
+        node.required("kind", text)?,
+    ))
 }

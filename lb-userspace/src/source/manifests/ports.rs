@@ -41,7 +41,12 @@ pub(super) fn read_service_ports(
         }
         if !numbers.insert((port.port, port.protocol)) {
             let value = format!("{}/{}", port.port, port.protocol);
-            return Err(Wrong::of(place.line, field("port"), value, Fault::Duplicate));
+            return Err(Wrong::of(
+                place.line,
+                field("port"),
+                value,
+                Fault::Duplicate,
+            ));
         }
     }
     Ok(ports.into_iter().map(|(_, port)| port).collect())
@@ -59,11 +64,20 @@ pub(super) fn read_slice_ports(slice: &Node) -> Result<Vec<SlicePort>, Wrong> {
     for (index, (line, name, ..)) in ports.iter().enumerate() {
         if !names.insert(name) {
             let field = format!("ports[{index}].name");
-            return Err(Wrong::of(*line, field, format!("{name:?}"), Fault::Duplicate));
+            return Err(Wrong::of(
+                *line,
+                field,
+                format!("{name:?}"),
+                Fault::Duplicate,
+            ));
         }
     }
     let numbered = ports.into_iter().filter_map(|(_, name, protocol, port)| {
-        port.map(|port| SlicePort { name, protocol, port })
+        port.map(|port| SlicePort {
+            name,
+            protocol,
+            port,
+        })
     });
     Ok(numbered.collect())
 }

@@ -35,7 +35,14 @@ pub struct Problem {
 impl Problem {
     /// A problem of a whole file.
     pub(super) fn of_file(file: String, fault: Fault) -> Self {
-        Self { file, line: None, object: None, field: String::new(), value: None, fault }
+        Self {
+            file,
+            line: None,
+            object: None,
+            field: String::new(),
+            value: None,
+            fault,
+        }
     }
 }
 
@@ -154,7 +161,12 @@ pub(super) struct Wrong {
 impl Wrong {
     /// `fault` with the value of `node`.
     pub(super) fn new(node: &Node, fault: Fault) -> Self {
-        Self { line: node.line, field: String::new(), value: node.shown().map(shorten), fault }
+        Self {
+            line: node.line,
+            field: String::new(),
+            value: node.shown().map(shorten),
+            fault,
+        }
     }
 
     /// `fault` with a value that has been parsed already.
@@ -164,25 +176,51 @@ impl Wrong {
         value: impl ToString,
         fault: Fault,
     ) -> Self {
-        Self { line, field: field.into(), value: Some(shorten(value.to_string())), fault }
+        Self {
+            line,
+            field: field.into(),
+            value: Some(shorten(value.to_string())),
+            fault,
+        }
     }
 
     /// `fault` about something that is not there.
     pub(super) fn absent(line: u32, field: impl Into<String>, fault: Fault) -> Self {
-        Self { line, field: field.into(), value: None, fault }
+        Self {
+            line,
+            field: field.into(),
+            value: None,
+            fault,
+        }
     }
 
     /// The same, seen from the map or list that holds the field: `segment` is `name` or `[index]`.
     pub(super) fn under(mut self, segment: &str) -> Self {
-        let dot = if self.field.is_empty() || self.field.starts_with('[') { "" } else { "." };
+        let dot = if self.field.is_empty() || self.field.starts_with('[') {
+            ""
+        } else {
+            "."
+        };
         self.field = format!("{segment}{dot}{}", self.field);
         self
     }
 
     /// The problem that this is for `object` in `file`.
     pub(super) fn into_problem(self, file: &str, object: Option<Subject>) -> Problem {
-        let Self { line, field, value, fault } = self;
-        Problem { file: file.to_owned(), line: Some(line), object, field, value, fault }
+        let Self {
+            line,
+            field,
+            value,
+            fault,
+        } = self;
+        Problem {
+            file: file.to_owned(),
+            line: Some(line),
+            object,
+            field,
+            value,
+            fault,
+        }
     }
 }
 

@@ -64,29 +64,54 @@ pub(super) fn resolve(
     }
     // What is in force is kept: by those that keep it, and by those whose new version is refused.
     for (key, _) in &wrongs {
-        let addresses = in_force.get(key).map_or(&[][..], |service| &service.cluster_ips);
+        let addresses = in_force
+            .get(key)
+            .map_or(&[][..], |service| &service.cluster_ips);
         addresses.iter().for_each(|&ip| pool.reserve(ip, key));
     }
     for (key, draft) in &drafts {
         if in_force.contains_key(*key) {
-            draft.addresses.iter().flatten().for_each(|&ip| pool.reserve(ip, key));
+            draft
+                .addresses
+                .iter()
+                .flatten()
+                .for_each(|&ip| pool.reserve(ip, key));
         }
     }
     for (key, draft) in &mut drafts {
         if !in_force.contains_key(*key) {
-            draft.restore(&mut pool, restored.get(*key).map_or(&[], Vec::as_slice), cidrs, key);
+            draft.restore(
+                &mut pool,
+                restored.get(*key).map_or(&[], Vec::as_slice),
+                cidrs,
+                key,
+            );
         }
     }
     let mut refuse = |key: &ObjectKey, wrong| wrongs.push((key.clone(), wrong));
     drafts.retain_mut(|(key, draft)| {
-        draft.claim(&mut pool, key).map_err(|wrong| refuse(key, wrong)).is_ok()
+        draft
+            .claim(&mut pool, key)
+            .map_err(|wrong| refuse(key, wrong))
+            .is_ok()
     });
     drafts.retain_mut(|(key, draft)| {
-        draft.assign(&mut pool, cidrs, key).map_err(|wrong| refuse(key, wrong)).is_ok()
+        draft
+            .assign(&mut pool, cidrs, key)
+            .map_err(|wrong| refuse(key, wrong))
+            .is_ok()
     });
-    services.extend(drafts.into_iter().map(|(key, draft)| (key.clone(), draft.finish())));
+    services.extend(
+        drafts
+            .into_iter()
+            .map(|(key, draft)| (key.clone(), draft.finish())),
+    );
     for (key, _) in &wrongs {
-        services.extend(in_force.get(key).map(|service| (key.clone(), service.clone())));
+        services.extend(
+            in_force
+                .get(key)
+                .map(|service| (key.clone(), service.clone())),
+        );
     }
     (services, wrongs)
 }
@@ -111,15 +136,25 @@ fn draft<'a>(
             _ => {}
         }
     }
-    let mut addresses =
-        vec![None; if spec.value.kind.is_served() { families.families.len() } else { 0 }];
+    let mut addresses = vec![
+        None;
+        if spec.value.kind.is_served() {
+            families.families.len()
+        } else {
+            0
+        }
+    ];
     if let Held::InForce(service) = held {
         check_immutable(spec, &families, service)?;
         for (address, &ip) in addresses.iter_mut().zip(&service.cluster_ips) {
             *address = Some(ip);
         }
     }
-    Ok(Some(Draft { spec, families, addresses }))
+    Ok(Some(Draft {
+        spec,
+        families,
+        addresses,
+    }))
 }
 
 /// Refuses what the API server refuses to change during a Service's life.
@@ -128,27 +163,57 @@ fn check_immutable(spec: &At<ServiceSpec>, new: &Families, old: &Service) -> Res
     if old.kind == ServiceKind::ExternalName {
         return Ok(());
     }
-    let (was, is) = (old.kind == ServiceKind::Headless, spec.kind == ServiceKind::Headless);
+    let (was, is) = (
+        old.kind == ServiceKind::Headless,
+        spec.kind == ServiceKind::Headless,
+    );
     if was != is {
         let line = spec.cluster_ips.first().map_or(*line, |ip| ip.line);
         let asked = spec.cluster_ips.first().map(|ip| ip.value.to_string());
         let value =
             asked.unwrap_or_else(|| if is { "None" } else { "an assigned address" }.to_owned());
-        let old = old.cluster_ips.first().map_or("None".to_owned(), IpAddr::to_string);
-        return Err(Wrong::of(line, "spec.clusterIP", value, Fault::Immutable { was: old }));
+        let old = old
+            .cluster_ips
+            .first()
+            .map_or("None".to_owned(), IpAddr::to_string);
+        return Err(Wrong::of(
+            line,
+            "spec.clusterIP",
+            value,
+            Fault::Immutable { was: old },
+        ));
     }
     // Headless, neither family nor address is in use.
-    let kept = old.ip_families.iter().zip(&new.families).enumerate().take(if is { 0 } else { 2 });
+    let kept = old
+        .ip_families
+        .iter()
+        .zip(&new.families)
+        .enumerate()
+        .take(if is { 0 } else { 2 });
     for (index, (old, new)) in kept {
         if old != new {
             let (line, field) = spec.family_field(*line, index);
-            return Err(Wrong::of(line, field, new, Fault::Immutable { was: old.to_string() }));
+            return Err(Wrong::of(
+                line,
+                field,
+                new,
+                Fault::Immutable {
+                    was: old.to_string(),
+                },
+            ));
         }
     }
     for (index, (old, new)) in old.cluster_ips.iter().zip(&spec.cluster_ips).enumerate() {
         if *old != new.value {
-            let fault = Fault::Immutable { was: old.to_string() };
-            return Err(Wrong::of(new.line, spec.address_field(index), new.value, fault));
+            let fault = Fault::Immutable {
+                was: old.to_string(),
+            };
+            return Err(Wrong::of(
+                new.line,
+                spec.address_field(index),
+                new.value,
+                fault,
+            ));
         }
     }
     Ok(())
@@ -184,7 +249,12 @@ impl Draft<'_> {
         for (index, ip) in asked.iter().enumerate().take(self.addresses.len()) {
             if let Some(holder) = pool.find_other(ip.value, key) {
                 let field = self.spec.value.address_field(index);
-                return Err(Wrong::of(ip.line, field, ip.value, Fault::Taken(holder.clone())));
+                return Err(Wrong::of(
+                    ip.line,
+                    field,
+                    ip.value,
+                    Fault::Taken(holder.clone()),
+                ));
             }
         }
         for (address, ip) in self.addresses.iter_mut().zip(asked) {
@@ -207,11 +277,16 @@ impl Draft<'_> {
             }
             let missing = |fault| Wrong::absent(self.spec.line, "spec.clusterIP", fault);
             let net = cidrs.of(family).ok_or_else(|| missing(Fault::NoRange))?;
-            let ip = pool.find_free(net, key).ok_or_else(|| missing(Fault::Exhausted(net)))?;
+            let ip = pool
+                .find_free(net, key)
+                .ok_or_else(|| missing(Fault::Exhausted(net)))?;
             *address = Some(ip);
         }
         // The two families do not compete, so reserving afterwards is soon enough.
-        self.addresses.iter().flatten().for_each(|&ip| pool.reserve(ip, key));
+        self.addresses
+            .iter()
+            .flatten()
+            .for_each(|&ip| pool.reserve(ip, key));
         Ok(())
     }
 

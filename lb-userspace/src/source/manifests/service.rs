@@ -54,8 +54,9 @@ impl ServiceSpec {
 /// Reads the Service `key` from its document. `None` if it is another proxy's (rule 1).
 pub(super) fn read(node: &Node, key: ObjectKey) -> Result<Option<ServiceSpec>, Wrong> {
     let is_foreign = |labels: &Node| Ok(labels.find(PROXY_NAME_LABEL).is_some());
-    let foreign =
-        node.field("metadata", |metadata| metadata.field("labels", is_foreign))?.flatten();
+    let foreign = node
+        .field("metadata", |metadata| metadata.field("labels", is_foreign))?
+        .flatten();
     if foreign == Some(true) {
         return Ok(None);
     }
@@ -63,7 +64,9 @@ pub(super) fn read(node: &Node, key: ObjectKey) -> Result<Option<ServiceSpec>, W
 }
 
 fn read_spec(spec: &Node, key: ObjectKey) -> Result<ServiceSpec, Wrong> {
-    let declared = spec.field("type", declared_kind)?.unwrap_or(ServiceKind::ClusterIp);
+    let declared = spec
+        .field("type", declared_kind)?
+        .unwrap_or(ServiceKind::ClusterIp);
     if declared == ServiceKind::ExternalName {
         spec.required("externalName", |name| name.text().map(drop))?;
         // Addresses and families of such a Service mean nothing, stale or not (rule 3).
@@ -94,7 +97,9 @@ fn read_spec(spec: &Node, key: ObjectKey) -> Result<ServiceSpec, Wrong> {
     Ok(ServiceSpec {
         key,
         kind,
-        has_selector: spec.field("selector", |s| Ok(!s.map()?.is_empty()))?.unwrap_or(false),
+        has_selector: spec
+            .field("selector", |s| Ok(!s.map()?.is_empty()))?
+            .unwrap_or(false),
         policy: spec.field("ipFamilyPolicy", |entry| policy(entry).map(|p| entry.at(p)))?,
         families,
         cluster_ips: cluster_ips.unwrap_or_default(),
@@ -122,7 +127,11 @@ fn read_cluster_ips(spec: &Node) -> Result<Option<Vec<At<IpAddr>>>, Wrong> {
         }
         _ => {}
     }
-    let asked = if several.is_empty() { Vec::from_iter(single) } else { several };
+    let asked = if several.is_empty() {
+        Vec::from_iter(single)
+    } else {
+        several
+    };
     if let [At { value: None, .. }] = asked[..] {
         return Ok(None);
     }
@@ -131,7 +140,10 @@ fn read_cluster_ips(spec: &Node) -> Result<Option<Vec<At<IpAddr>>>, Wrong> {
             let fault = Fault::Contradiction("addresses beside it".to_owned());
             Wrong::of(entry.line, format!("clusterIPs[{index}]"), "None", fault)
         })?;
-        Ok(At { line: entry.line, value })
+        Ok(At {
+            line: entry.line,
+            value,
+        })
     });
     let addresses: Vec<At<IpAddr>> = addresses.collect::<Result<_, Wrong>>()?;
     distinct(&addresses, Family::of, "clusterIPs", spec)?;
@@ -155,9 +167,12 @@ fn distinct<T>(
     spec: &Node,
 ) -> Result<(), Wrong> {
     match entries {
-        [a, b] if family(&a.value) == family(&b.value) => {
-            Err(Wrong::of(b.line, format!("{field}[1]"), family(&b.value), Fault::Duplicate))
-        }
+        [a, b] if family(&a.value) == family(&b.value) => Err(Wrong::of(
+            b.line,
+            format!("{field}[1]"),
+            family(&b.value),
+            Fault::Duplicate,
+        )),
         [] | [_] | [_, _] => Ok(()),
         [_, _, c, ..] => {
             let fault = Fault::Not("possible: there are two families");
@@ -199,6 +214,8 @@ fn policy(node: &Node) -> Result<IpFamilyPolicy, Wrong> {
 /// `IPv4` or `IPv6`.
 pub(super) fn family(node: &Node) -> Result<Family, Wrong> {
     let text = node.text()?;
-    let known = Family::BOTH.into_iter().find(|family| family.name() == text);
+    let known = Family::BOTH
+        .into_iter()
+        .find(|family| family.name() == text);
     known.ok_or_else(|| Wrong::new(node, Fault::Not("a family (IPv4, IPv6)")))
 }

@@ -24,12 +24,16 @@ pub(super) fn read(node: &Node, key: ObjectKey) -> Result<Option<EndpointSlice>,
         let headless = labels.find(HEADLESS_LABEL).is_some();
         Ok((labels.field(SERVICE_LABEL, names::label)?, headless))
     };
-    let labels = node.field("metadata", |metadata| metadata.field("labels", labels))?.flatten();
+    let labels = node
+        .field("metadata", |metadata| metadata.field("labels", labels))?
+        .flatten();
     let Some((Some(service), headless)) = labels else {
         tracing::debug!(slice = %key, "no label {SERVICE_LABEL}: ignored");
         return Ok(None);
     };
-    let host_names = node.find("addressType").is_some_and(|kind| kind.text() == Ok("FQDN"));
+    let host_names = node
+        .find("addressType")
+        .is_some_and(|kind| kind.text() == Ok("FQDN"));
     if headless || host_names {
         tracing::debug!(slice = %key, "headless or made of host names: ignored");
         return Ok(None);
@@ -54,7 +58,9 @@ fn endpoint(node: &Node, family: Family) -> Result<Option<SliceEndpoint>, Wrong>
             None => Ok(ip),
         }
     })?;
-    let Some(&address) = addresses.first() else { return Ok(None) };
+    let Some(&address) = addresses.first() else {
+        return Ok(None);
+    };
     Ok(Some(SliceEndpoint {
         address,
         conditions: node.field("conditions", conditions)?.unwrap_or_default(),
@@ -67,8 +73,12 @@ fn conditions(node: &Node) -> Result<Conditions, Wrong> {
     let default = Conditions::default();
     Ok(Conditions {
         ready: node.field("ready", Node::bool)?.unwrap_or(default.ready),
-        serving: node.field("serving", Node::bool)?.unwrap_or(default.serving),
-        terminating: node.field("terminating", Node::bool)?.unwrap_or(default.terminating),
+        serving: node
+            .field("serving", Node::bool)?
+            .unwrap_or(default.serving),
+        terminating: node
+            .field("terminating", Node::bool)?
+            .unwrap_or(default.terminating),
     })
 }
 

@@ -59,7 +59,10 @@ impl Manifests {
         Self {
             directory: directory.to_owned(),
             cidrs,
-            restored: restored.into_iter().map(|held| (held.service, held.cluster_ips)).collect(),
+            restored: restored
+                .into_iter()
+                .map(|held| (held.service, held.cluster_ips))
+                .collect(),
             files: BTreeMap::new(),
             services: BTreeMap::new(),
             slices: BTreeMap::new(),
@@ -79,18 +82,30 @@ impl Manifests {
             match content {
                 Content::Gone => drop(self.files.remove(&name)),
                 Content::Bytes(bytes) => {
-                    self.files.entry(name.clone()).or_default().read(&name, &label, &bytes);
+                    self.files
+                        .entry(name.clone())
+                        .or_default()
+                        .read(&name, &label, &bytes);
                 }
                 Content::Unreadable(reason) => {
-                    self.files.entry(name).or_default().unreadable(&label, reason);
+                    self.files
+                        .entry(name)
+                        .or_default()
+                        .unreadable(&label, reason);
                 }
             }
         }
-        let mut problems: Vec<Problem> =
-            self.files.values().flat_map(|file| file.problems.iter().cloned()).collect();
+        let mut problems: Vec<Problem> = self
+            .files
+            .values()
+            .flat_map(|file| file.problems.iter().cloned())
+            .collect();
 
         let services = merge(self.files(|file| &file.services), SERVICE, &mut problems);
-        let specs = services.iter().map(|(&key, &(_, spec))| (key, spec)).collect();
+        let specs = services
+            .iter()
+            .map(|(&key, &(_, spec))| (key, spec))
+            .collect();
         let (resolved, wrongs) =
             resolve::resolve(&specs, &self.cidrs, &self.services, &self.restored);
         problems.extend(wrongs.into_iter().map(|(key, wrong)| {
@@ -98,8 +113,10 @@ impl Manifests {
             wrong.into_problem(label, Some(Subject { kind: SERVICE, key }))
         }));
         let slices = merge(self.files(|file| &file.slices), SLICE, &mut problems);
-        let slices: BTreeMap<&ObjectKey, &EndpointSlice> =
-            slices.into_iter().map(|(key, (_, slice))| (key, &slice.value)).collect();
+        let slices: BTreeMap<&ObjectKey, &EndpointSlice> = slices
+            .into_iter()
+            .map(|(key, (_, slice))| (key, &slice.value))
+            .collect();
 
         let mut events = Vec::new();
         deletions(
@@ -177,7 +194,10 @@ fn merge<'a, T>(
                 Entry::Occupied(entry) => {
                     let (first, place) = entry.get();
                     let wrong = defined_twice(object.line, format!("{first}:{}", place.line));
-                    let subject = Subject { kind, key: key.clone() };
+                    let subject = Subject {
+                        kind,
+                        key: key.clone(),
+                    };
                     problems.push(wrong.into_problem(&label, Some(subject)));
                 }
             }
@@ -192,7 +212,10 @@ fn deletions<T>(
     stays: impl Fn(&ObjectKey) -> bool,
     delete: impl FnMut(ObjectKey),
 ) {
-    old.keys().filter(|key| !stays(key)).cloned().for_each(delete);
+    old.keys()
+        .filter(|key| !stays(key))
+        .cloned()
+        .for_each(delete);
 }
 
 /// How messages call the file `name`.

@@ -46,7 +46,9 @@ pub(super) struct At<T> {
 impl Node {
     /// The member `name` of a map; null counts as absent, as it does for Kubernetes.
     pub(super) fn find(&self, name: &str) -> Option<&Self> {
-        let Value::Map(members) = &self.value else { return None };
+        let Value::Map(members) = &self.value else {
+            return None;
+        };
         let (_, node) = members.iter().find(|(key, _)| key == name)?;
         (node.value != Value::Null).then_some(node)
     }
@@ -57,7 +59,10 @@ impl Node {
         name: &str,
         read: impl FnOnce(&Self) -> Result<T, Wrong>,
     ) -> Result<Option<T>, Wrong> {
-        self.find(name).map(read).transpose().map_err(|wrong| wrong.under(name))
+        self.find(name)
+            .map(read)
+            .transpose()
+            .map_err(|wrong| wrong.under(name))
     }
 
     /// Reads the member `name`, which must be there.
@@ -66,7 +71,8 @@ impl Node {
         name: &str,
         read: impl FnOnce(&Self) -> Result<T, Wrong>,
     ) -> Result<T, Wrong> {
-        self.field(name, read)?.ok_or_else(|| Wrong::absent(self.line, name, Fault::Missing))
+        self.field(name, read)?
+            .ok_or_else(|| Wrong::absent(self.line, name, Fault::Missing))
     }
 
     /// Reads the member `name` as a list, each entry by `read`; absent is empty.
@@ -119,7 +125,10 @@ impl Node {
 
     /// `value` with this node's line.
     pub(super) const fn at<T>(&self, value: T) -> At<T> {
-        At { line: self.line, value }
+        At {
+            line: self.line,
+            value,
+        }
     }
 
     /// The value as a message shows it; `None` for null and for what is too long to show.
@@ -145,16 +154,24 @@ mod tests {
 
     #[test]
     fn errors_name_the_path_line_and_value() {
-        let port = leaf(4, Value::Map(vec![("port".into(), leaf(5, Value::Int(70_000)))]));
+        let port = leaf(
+            4,
+            Value::Map(vec![("port".into(), leaf(5, Value::Int(70_000)))]),
+        );
         let ports = leaf(4, Value::List(vec![port]));
         let spec = leaf(3, Value::Map(vec![("ports".into(), ports)]));
         let object = leaf(1, Value::Map(vec![("spec".into(), spec)]));
         let wrong = object
             .field("spec", |spec| {
-                spec.entries("ports", |port| port.required("port", |n| n.text().map(str::to_owned)))
+                spec.entries("ports", |port| {
+                    port.required("port", |n| n.text().map(str::to_owned))
+                })
             })
             .unwrap_err();
-        assert_eq!((wrong.line, wrong.field.as_str()), (5, "spec.ports[0].port"));
+        assert_eq!(
+            (wrong.line, wrong.field.as_str()),
+            (5, "spec.ports[0].port")
+        );
         assert_eq!(wrong.value.as_deref(), Some("70000"));
     }
 

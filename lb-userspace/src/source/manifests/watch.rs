@@ -67,7 +67,10 @@ pub async fn run(
     events: mpsc::Sender<Event>,
     problems: watch::Sender<Vec<Problem>>,
 ) -> Result<(), Error> {
-    let Options { directory: path, service_cidrs } = options;
+    let Options {
+        directory: path,
+        service_cidrs,
+    } = options;
     let mut files = Files {
         directory: Directory::new(&path),
         manifests: Manifests::new(&path, service_cidrs, restored),
@@ -90,7 +93,12 @@ pub async fn run(
                 }
             }
             Ok(None) => report(&problems, &known),
-            Err(source) if first => return Err(Error::Directory { directory: path, source }),
+            Err(source) if first => {
+                return Err(Error::Directory {
+                    directory: path,
+                    source,
+                });
+            }
             Err(error) => {
                 let gone = Problem::of_file(
                     path.display().to_string(),
@@ -118,7 +126,9 @@ async fn wait(mut files: Files, rings: &Notify) -> Result<Files, Error> {
     }
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline
-        && timeout_at(deadline.min(Instant::now() + QUIET), rings.notified()).await.is_ok()
+        && timeout_at(deadline.min(Instant::now() + QUIET), rings.notified())
+            .await
+            .is_ok()
     {}
     Ok(files)
 }

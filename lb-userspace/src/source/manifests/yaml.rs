@@ -26,7 +26,9 @@ pub(super) fn parse(text: &str, first_line: u32) -> Result<Option<Node>, Wrong> 
     };
     let tree = serde_saphyr::from_str_with_options::<Option<Tree>>(text, options);
     let tree = tree.map_err(|error| {
-        let line = error.location().map_or(1, |location| narrow(location.line()));
+        let line = error
+            .location()
+            .map_or(1, |location| narrow(location.line()));
         let line = line.max(1) + first_line - 1;
         Wrong::absent(line, "", Fault::Syntax(reason(&error)))
     })?;
@@ -40,7 +42,10 @@ pub(super) fn parse(text: &str, first_line: u32) -> Result<Option<Node>, Wrong> 
 fn reason(error: &serde_saphyr::Error) -> String {
     let text = error.to_string();
     let text = text.lines().next().unwrap_or_default();
-    let end = [" at line ", " (line "].iter().filter_map(|mark| text.rfind(mark)).min();
+    let end = [" at line ", " (line "]
+        .iter()
+        .filter_map(|mark| text.rfind(mark))
+        .min();
     let text = end.map_or(text, |end| &text[..end]);
     match text.split_once(": ") {
         Some((place, rest)) if place.starts_with("line ") => rest.to_owned(),
@@ -53,7 +58,9 @@ fn shift(node: &mut Node, lines: u32) {
     node.line += lines;
     match &mut node.value {
         Value::List(entries) => entries.iter_mut().for_each(|entry| shift(entry, lines)),
-        Value::Map(members) => members.iter_mut().for_each(|(_, member)| shift(member, lines)),
+        Value::Map(members) => members
+            .iter_mut()
+            .for_each(|(_, member)| shift(member, lines)),
         _ => {}
     }
 }
@@ -69,7 +76,10 @@ struct Tree(Node);
 impl<'de> Deserialize<'de> for Tree {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = Spanned::<Any>::deserialize(deserializer)?;
-        Ok(Self(Node { line: narrow(spanned.referenced.line()), value: spanned.value.0 }))
+        Ok(Self(Node {
+            line: narrow(spanned.referenced.line()),
+            value: spanned.value.0,
+        }))
     }
 }
 
@@ -142,12 +152,25 @@ mod tests {
 
     #[test]
     fn every_value_knows_its_line_in_the_file() {
-        let node =
-            parse("# one\nspec:\n  ports:\n  - port: 80\n    name: 'on'\n", 11).unwrap().unwrap();
-        let ports = node.find("spec").and_then(|spec| spec.find("ports")).unwrap();
+        let node = parse("# one\nspec:\n  ports:\n  - port: 80\n    name: 'on'\n", 11)
+            .unwrap()
+            .unwrap();
+        let ports = node
+            .find("spec")
+            .and_then(|spec| spec.find("ports"))
+            .unwrap();
         let port = &ports.list().unwrap()[0];
-        assert_eq!(port.find("port"), Some(&Node { line: 14, value: Value::Int(80) }));
-        let name = Node { line: 15, value: Value::Text("on".into()) };
+        assert_eq!(
+            port.find("port"),
+            Some(&Node {
+                line: 14,
+                value: Value::Int(80)
+            })
+        );
+        let name = Node {
+            line: 15,
+            value: Value::Text("on".into()),
+        };
         assert_eq!(port.find("name"), Some(&name));
     }
 
@@ -182,6 +205,9 @@ mod tests {
             let below = format!("*a{}, ", level - 1).repeat(10);
             text += &format!("a{level}: &a{level} [{below}]\n");
         }
-        assert!(matches!(parse(&text, 1).unwrap_err().fault, Fault::Syntax(_)));
+        assert!(matches!(
+            parse(&text, 1).unwrap_err().fault,
+            Fault::Syntax(_)
+        ));
     }
 }

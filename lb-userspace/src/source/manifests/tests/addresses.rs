@@ -26,7 +26,10 @@ fn specs() -> impl Strategy<Value = BTreeMap<String, &'static str>> {
 
 /// One file with `specs` in the order of `order`.
 fn file(specs: &BTreeMap<String, &str>, order: &[usize]) -> String {
-    let mut documents: Vec<String> = specs.iter().map(|(name, spec)| service(name, spec)).collect();
+    let mut documents: Vec<String> = specs
+        .iter()
+        .map(|(name, spec)| service(name, spec))
+        .collect();
     for (index, &place) in order.iter().enumerate().take(documents.len()) {
         let place = place % documents.len();
         documents.swap(index, place);
@@ -35,7 +38,10 @@ fn file(specs: &BTreeMap<String, &str>, order: &[usize]) -> String {
 }
 
 fn addresses(update: &Update) -> BTreeMap<String, Vec<IpAddr>> {
-    services(update).into_iter().map(|(name, service)| (name, service.cluster_ips)).collect()
+    services(update)
+        .into_iter()
+        .map(|(name, service)| (name, service.cluster_ips))
+        .collect()
 }
 
 fn assigned(addresses: &BTreeMap<String, Vec<IpAddr>>) -> Vec<Assigned> {
@@ -149,7 +155,11 @@ fn restored_addresses_come_first_where_they_fit() {
             vec!["10.96.3.3", "fd00:10:96::33"],
             vec!["10.96.3.3", "fd00:10:96::33"],
         ),
-        ("ipFamilies: [IPv6]", vec!["10.96.3.3", "fd00:10:96::33"], vec!["fd00:10:96::33"]),
+        (
+            "ipFamilies: [IPv6]",
+            vec!["10.96.3.3", "fd00:10:96::33"],
+            vec!["fd00:10:96::33"],
+        ),
         ("clusterIP: 10.96.4.4", vec!["10.96.3.3"], vec!["10.96.4.4"]),
         // From another range, or from no usable part of it.
         ("clusterIP: 10.96.4.4", vec!["192.0.2.1"], vec!["10.96.4.4"]),
@@ -158,7 +168,11 @@ fn restored_addresses_come_first_where_they_fit() {
         let mut manifests = directory(DUAL, vec![web(&restored)]);
         let update = write(&mut manifests, &[("x.yaml", &service("web", spec))]);
         let expected: Vec<IpAddr> = expected.iter().map(|ip| ip.parse().unwrap()).collect();
-        assert_eq!(addresses(&update)["web"], expected, "{spec} after {restored:?}");
+        assert_eq!(
+            addresses(&update)["web"],
+            expected,
+            "{spec} after {restored:?}"
+        );
     }
     let fresh = addresses(&read(DUAL, &service("web", "")));
     for useless in ["192.0.2.1", "10.96.0.0", "2001:db8::1"] {
@@ -170,12 +184,20 @@ fn restored_addresses_come_first_where_they_fit() {
 
 #[test]
 fn the_first_address_is_for_default_kubernetes() {
-    let update =
-        read("10.96.0.0/30", &(service("a", "") + &service("b", "") + &service("kubernetes", "")));
+    let update = read(
+        "10.96.0.0/30",
+        &(service("a", "") + &service("b", "") + &service("kubernetes", "")),
+    );
     let addresses = addresses(&update);
-    assert_eq!(addresses["kubernetes"], ["10.96.0.1".parse::<IpAddr>().unwrap()]);
+    assert_eq!(
+        addresses["kubernetes"],
+        ["10.96.0.1".parse::<IpAddr>().unwrap()]
+    );
     assert_eq!(addresses["a"], ["10.96.0.2".parse::<IpAddr>().unwrap()]);
     let full =
         "spec.clusterIP: missing, and the service range 10.96.0.0/30 has no free address left";
-    assert_eq!(messages(&update), [format!("dir/x.yaml:7: Service default/b: {full}")]);
+    assert_eq!(
+        messages(&update),
+        [format!("dir/x.yaml:7: Service default/b: {full}")]
+    );
 }

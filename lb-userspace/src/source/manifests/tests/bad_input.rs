@@ -4,21 +4,48 @@ use super::*;
 
 /// The one message for `text` between two sound Services, which must both be served.
 fn message(text: &str) -> String {
-    let update = read(DUAL, &(service("before", "") + text + &service("zafter", "")));
-    assert_eq!(short(&update), ["init", "+before", "+zafter", "done"], "{text}");
-    let [message] = &messages(&update)[..] else { panic!("{text}: {:?}", messages(&update)) };
+    let update = read(
+        DUAL,
+        &(service("before", "") + text + &service("zafter", "")),
+    );
+    assert_eq!(
+        short(&update),
+        ["init", "+before", "+zafter", "done"],
+        "{text}"
+    );
+    let [message] = &messages(&update)[..] else {
+        panic!("{text}: {:?}", messages(&update))
+    };
     message.clone()
 }
 
 #[test]
 fn services_are_checked() {
     for (spec, expected) in [
-        ("ports: [{port: 70000}]", "10: {}spec.ports[0].port: 70000 is not a port (1..65535)"),
-        ("ports: [{port: 0}]", "10: {}spec.ports[0].port: 0 is not a port (1..65535)"),
-        ("ports: [{port: -1}]", "10: {}spec.ports[0].port: -1 is not a port (1..65535)"),
-        ("ports: [{port: http}]", "10: {}spec.ports[0].port: \"http\" is not a port (1..65535)"),
-        ("ports: [{port: '80'}]", "10: {}spec.ports[0].port: \"80\" is not a port (1..65535)"),
-        ("ports: [{port: 80.5}]", "10: {}spec.ports[0].port: 80.5 is not a port (1..65535)"),
+        (
+            "ports: [{port: 70000}]",
+            "10: {}spec.ports[0].port: 70000 is not a port (1..65535)",
+        ),
+        (
+            "ports: [{port: 0}]",
+            "10: {}spec.ports[0].port: 0 is not a port (1..65535)",
+        ),
+        (
+            "ports: [{port: -1}]",
+            "10: {}spec.ports[0].port: -1 is not a port (1..65535)",
+        ),
+        (
+            "ports: [{port: http}]",
+            "10: {}spec.ports[0].port: \"http\" is not a port (1..65535)",
+        ),
+        (
+            "ports: [{port: '80'}]",
+            "10: {}spec.ports[0].port: \"80\" is not a port (1..65535)",
+        ),
+        (
+            "ports: [{port: 80.5}]",
+            "10: {}spec.ports[0].port: 80.5 is not a port (1..65535)",
+        ),
         ("ports: [{name: a}]", "10: {}spec.ports[0].port: missing"),
         (
             "ports: [{port: 80, nodePort: 99999}]",
@@ -40,7 +67,10 @@ fn services_are_checked() {
             "ports: [{port: 80, name: a}, {port: 81, name: a}]",
             "10: {}spec.ports[1].name: \"a\" is there twice",
         ),
-        ("ports: [{port: 80}, {port: 81, name: a}]", "10: {}spec.ports[0].name: missing"),
+        (
+            "ports: [{port: 80}, {port: 81, name: a}]",
+            "10: {}spec.ports[0].name: missing",
+        ),
         (
             "ports: [{port: 80, name: A_B}]",
             "10: {}spec.ports[0].name: \"A_B\" is not a DNS label (a-z, 0-9 and inner -, at most 63 characters)",
@@ -57,12 +87,18 @@ fn services_are_checked() {
             "ipFamilies: [ipv4], ports: [{port: 80}]",
             "10: {}spec.ipFamilies[0]: \"ipv4\" is not a family (IPv4, IPv6)",
         ),
-        ("ipFamilies: IPv4, ports: [{port: 80}]", "10: {}spec.ipFamilies: \"IPv4\" is not a list"),
+        (
+            "ipFamilies: IPv4, ports: [{port: 80}]",
+            "10: {}spec.ipFamilies: \"IPv4\" is not a list",
+        ),
         (
             "clusterIP: 10.96.0.300, ports: [{port: 80}]",
             "10: {}spec.clusterIP: \"10.96.0.300\" is not an IP address",
         ),
-        ("clusterIP: 5, ports: [{port: 80}]", "10: {}spec.clusterIP: 5 is not text"),
+        (
+            "clusterIP: 5, ports: [{port: 80}]",
+            "10: {}spec.clusterIP: 5 is not text",
+        ),
     ] {
         let text = format!(
             "---\napiVersion: v1\nkind: Service\nmetadata: {{name: s, namespace: ns}}\nspec: {{{spec}}}\n"
@@ -71,14 +107,20 @@ fn services_are_checked() {
         assert_eq!(message(&text), format!("dir/x.yaml:{expected}"), "{spec}");
     }
     let bare = "---\napiVersion: v1\nkind: Service\nmetadata: {name: s}\n";
-    assert_eq!(message(bare), "dir/x.yaml:7: Service default/s: spec: missing");
+    assert_eq!(
+        message(bare),
+        "dir/x.yaml:7: Service default/s: spec: missing"
+    );
 }
 
 #[test]
 fn slices_are_checked() {
     for (body, expected) in [
         ("endpoints: []", "{}addressType: missing"),
-        ("addressType: IPv5", "{}addressType: \"IPv5\" is not a family (IPv4, IPv6)"),
+        (
+            "addressType: IPv5",
+            "{}addressType: \"IPv5\" is not a family (IPv4, IPv6)",
+        ),
         (
             "addressType: IPv4\nendpoints: [{addresses: ['fd00::1']}]",
             "{}endpoints[0].addresses[0]: \"fd00::1\" is not an IPv4 address",
@@ -103,7 +145,10 @@ fn slices_are_checked() {
             "addressType: IPv4\nendpoints: [{addresses: [10.0.0.1], conditions: {ready: 1}}]",
             "{}endpoints[0].conditions.ready: 1 is not true or false",
         ),
-        ("addressType: IPv4\nports: [{port: 0}]", "{}ports[0].port: 0 is not a port (1..65535)"),
+        (
+            "addressType: IPv4\nports: [{port: 0}]",
+            "{}ports[0].port: 0 is not a port (1..65535)",
+        ),
         (
             "addressType: IPv4\nports: [{port: 1}, {port: 2}]",
             "{}ports[1].name: \"\" is there twice",
@@ -126,12 +171,18 @@ fn objects_are_recognised_or_reported() {
         ("---\nkind: Service\n", "7: apiVersion: missing"),
         ("---\napiVersion: v1\n", "7: kind: missing"),
         ("---\n- a\n", "7: is not a map"),
-        ("---\napiVersion: v1\nkind: Service\n", "7: metadata: missing"),
+        (
+            "---\napiVersion: v1\nkind: Service\n",
+            "7: metadata: missing",
+        ),
         (
             "---\napiVersion: v1\nkind: Service\nmetadata:\n  name: Web\n",
             "10: metadata.name: \"Web\" is not a DNS label (a-z, 0-9 and inner -, at most 63 characters)",
         ),
-        ("---\napiVersion: v1\nkind: Node\nmetadata: {}\n", "9: metadata.name: missing"),
+        (
+            "---\napiVersion: v1\nkind: Node\nmetadata: {}\n",
+            "9: metadata.name: missing",
+        ),
     ] {
         assert_eq!(message(text), format!("dir/x.yaml:{expected}"), "{text}");
     }

@@ -15,21 +15,35 @@ endpoints: [{addresses: [10.244.1.10]}]
 fn the_first_time_is_a_listing_and_later_only_differences_are_sent() {
     let mut manifests = directory(DUAL, Vec::new());
     let (a, b) = (service("a", ""), service("b", ""));
-    let update = write(&mut manifests, &[("b.yaml", &b), ("a.yaml", &(a.clone() + SLICE))]);
-    assert_eq!(short(&update), ["init", "+a", "+b", "+slice web-v4", "done"]);
+    let update = write(
+        &mut manifests,
+        &[("b.yaml", &b), ("a.yaml", &(a.clone() + SLICE))],
+    );
+    assert_eq!(
+        short(&update),
+        ["init", "+a", "+b", "+slice web-v4", "done"]
+    );
     assert_eq!(short(&write(&mut manifests, &[("b.yaml", &b)])), [""; 0]);
-    let update =
-        write(&mut manifests, &[("b.yaml", &service("b", "ipFamilyPolicy: PreferDualStack"))]);
+    let update = write(
+        &mut manifests,
+        &[("b.yaml", &service("b", "ipFamilyPolicy: PreferDualStack"))],
+    );
     assert_eq!(short(&update), ["+b"]);
     let moved = SLICE.replace("1.10", "1.11") + &service("c", "");
-    assert_eq!(short(&write(&mut manifests, &[("a.yaml", &moved)])), ["-a", "+c", "+slice web-v4"]);
+    assert_eq!(
+        short(&write(&mut manifests, &[("a.yaml", &moved)])),
+        ["-a", "+c", "+slice web-v4"]
+    );
     let gone = BTreeMap::from([("a.yaml".to_owned(), Content::Gone)]);
     assert_eq!(short(&manifests.update(gone)), ["-slice web-v4", "-c"]);
 }
 
 #[test]
 fn an_empty_directory_is_a_listing_too() {
-    assert_eq!(short(&directory("", Vec::new()).update(BTreeMap::new())), ["init", "done"]);
+    assert_eq!(
+        short(&directory("", Vec::new()).update(BTreeMap::new())),
+        ["init", "done"]
+    );
 }
 
 #[test]
@@ -37,7 +51,13 @@ fn an_object_that_moves_to_another_file_is_not_touched() {
     let mut manifests = directory(DUAL, Vec::new());
     let a = service("a", "");
     write(&mut manifests, &[("one.yaml", &a)]);
-    assert_eq!(short(&write(&mut manifests, &[("one.yaml", ""), ("two.yaml", &a)])), [""; 0]);
+    assert_eq!(
+        short(&write(
+            &mut manifests,
+            &[("one.yaml", ""), ("two.yaml", &a)]
+        )),
+        [""; 0]
+    );
 }
 
 #[test]
@@ -46,11 +66,21 @@ fn a_document_that_does_not_parse_withdraws_nothing() {
     let (a, b, c) = (service("a", ""), service("b", ""), service("c", ""));
     write(&mut manifests, &[("x.yaml", &(a.clone() + &b))]);
     // b's document is broken, c is new: b stays and c comes; a stays, since its document may be the broken one.
-    let update = write(&mut manifests, &[("x.yaml", &(c.clone() + "---\nkind: [\n"))]);
+    let update = write(
+        &mut manifests,
+        &[("x.yaml", &(c.clone() + "---\nkind: [\n"))],
+    );
     assert_eq!(short(&update), ["+c"]);
-    assert!(messages(&update)[0].starts_with("dir/x.yaml:"), "{:?}", messages(&update));
+    assert!(
+        messages(&update)[0].starts_with("dir/x.yaml:"),
+        "{:?}",
+        messages(&update)
+    );
     let update = write(&mut manifests, &[("x.yaml", &(a + &c))]);
-    assert_eq!((short(&update), messages(&update).len()), (vec!["-b".into()], 0));
+    assert_eq!(
+        (short(&update), messages(&update).len()),
+        (vec!["-b".into()], 0)
+    );
 }
 
 #[test]
@@ -58,25 +88,44 @@ fn what_cannot_be_recognised_withdraws_nothing() {
     for (what, text) in [
         ("no kind", "apiVersion: v1\nmetadata: {name: a}\n"),
         ("no name", "apiVersion: v1\nkind: Service\nmetadata: {}\n"),
-        ("a name that is none", "apiVersion: v1\nkind: Service\nmetadata: {name: A}\n"),
+        (
+            "a name that is none",
+            "apiVersion: v1\nkind: Service\nmetadata: {name: A}\n",
+        ),
         ("text", "hello\n"),
         ("a list", "[]\n"),
-        ("items that are none", "apiVersion: v1\nkind: List\nitems: {}\n"),
+        (
+            "items that are none",
+            "apiVersion: v1\nkind: List\nitems: {}\n",
+        ),
         ("nonsense", "\u{0}\u{1}"),
     ] {
         let mut manifests = directory(DUAL, Vec::new());
         write(&mut manifests, &[("x.yaml", &service("a", ""))]);
         let update = write(&mut manifests, &[("x.yaml", text)]);
-        assert_eq!((short(&update), messages(&update).len()), (vec![], 1), "{what}");
+        assert_eq!(
+            (short(&update), messages(&update).len()),
+            (vec![], 1),
+            "{what}"
+        );
     }
     let mut manifests = directory(DUAL, Vec::new());
     write(&mut manifests, &[("x.yaml", &service("a", ""))]);
     for (content, message) in [
-        (Content::Bytes(b"# \n\xff".to_vec()), "dir/x.yaml:2: does not parse: it is not UTF-8"),
-        (Content::Unreadable("no".into()), "dir/x.yaml: cannot be read: no"),
+        (
+            Content::Bytes(b"# \n\xff".to_vec()),
+            "dir/x.yaml:2: does not parse: it is not UTF-8",
+        ),
+        (
+            Content::Unreadable("no".into()),
+            "dir/x.yaml: cannot be read: no",
+        ),
     ] {
         let update = manifests.update(BTreeMap::from([("x.yaml".to_owned(), content)]));
-        assert_eq!((short(&update), messages(&update)), (vec![], vec![message.to_owned()]));
+        assert_eq!(
+            (short(&update), messages(&update)),
+            (vec![], vec![message.to_owned()])
+        );
     }
 }
 
@@ -84,14 +133,23 @@ fn what_cannot_be_recognised_withdraws_nothing() {
 fn an_invalid_object_keeps_its_last_version_while_the_others_change() {
     let mut manifests = directory(DUAL, Vec::new());
     let bad = service("a", "").replace("80", "70000");
-    write(&mut manifests, &[("x.yaml", &(service("a", "") + &service("b", "")))]);
-    let update = write(&mut manifests, &[("x.yaml", &(bad.clone() + &service("c", "")))]);
+    write(
+        &mut manifests,
+        &[("x.yaml", &(service("a", "") + &service("b", "")))],
+    );
+    let update = write(
+        &mut manifests,
+        &[("x.yaml", &(bad.clone() + &service("c", "")))],
+    );
     assert_eq!(short(&update), ["-b", "+c"]);
     let message = "Service default/a: spec.ports[0].port: 70000 is not a port (1..65535)";
     assert_eq!(messages(&update), [format!("dir/x.yaml:5: {message}")]);
     // An agent that never saw a sound version has none.
     assert_eq!(short(&read(DUAL, &bad)), ["init", "done"]);
-    assert_eq!(short(&write(&mut manifests, &[("x.yaml", "")])), ["-a", "-c"]);
+    assert_eq!(
+        short(&write(&mut manifests, &[("x.yaml", "")])),
+        ["-a", "-c"]
+    );
 }
 
 #[test]
@@ -104,7 +162,10 @@ fn one_object_in_two_files_is_the_first_ones() {
     let message = "Service default/a: is defined in dir/1.yaml:2 already; that one stays in force";
     assert_eq!(messages(&update), [format!("dir/2.yaml:2: {message}")]);
     let update = write(&mut manifests, &[("1.yaml", "")]);
-    assert_eq!((short(&update), messages(&update).len()), (vec!["+a".into()], 0));
+    assert_eq!(
+        (short(&update), messages(&update).len()),
+        (vec!["+a".into()], 0)
+    );
     // The same holds within a file.
     let update = read(DUAL, &(plain + &dual));
     assert_eq!(services(&update)["a"].cluster_ips.len(), 1);
@@ -134,10 +195,26 @@ fn families_and_addresses_change_only_as_the_api_server_lets_them() {
         (PAIR, "clusterIP: 10.96.0.7", Ok((1, 1))),
         (PAIR, PREFER, Ok((2, 2))),
         ("", "type: ExternalName, externalName: a.b", Ok((0, 0))),
-        ("type: ExternalName, externalName: a.b", "ipFamilies: [IPv6]", Ok((0, 1))),
-        ("clusterIP: None", "clusterIP: None, ipFamilies: [IPv6]", Ok((0, 0))),
-        ("", "ipFamilies: [IPv6]", Err("spec.ipFamilies[0]: IPv6 cannot be changed from IPv4")),
-        (PREFER, SIX_FOUR, Err("spec.ipFamilies[0]: IPv6 cannot be changed from IPv4")),
+        (
+            "type: ExternalName, externalName: a.b",
+            "ipFamilies: [IPv6]",
+            Ok((0, 1)),
+        ),
+        (
+            "clusterIP: None",
+            "clusterIP: None, ipFamilies: [IPv6]",
+            Ok((0, 0)),
+        ),
+        (
+            "",
+            "ipFamilies: [IPv6]",
+            Err("spec.ipFamilies[0]: IPv6 cannot be changed from IPv4"),
+        ),
+        (
+            PREFER,
+            SIX_FOUR,
+            Err("spec.ipFamilies[0]: IPv6 cannot be changed from IPv4"),
+        ),
         (
             "clusterIP: 10.96.0.7",
             "clusterIP: 10.96.0.8",
@@ -173,7 +250,11 @@ fn families_and_addresses_change_only_as_the_api_server_lets_them() {
             Ok((kept, count)) => {
                 assert_eq!(messages(&update), [""; 0], "{from} -> {to}");
                 assert_eq!(new.cluster_ips.len(), count, "{from} -> {to}");
-                assert_eq!(new.cluster_ips[..kept], old.cluster_ips[..kept], "{from} -> {to}");
+                assert_eq!(
+                    new.cluster_ips[..kept],
+                    old.cluster_ips[..kept],
+                    "{from} -> {to}"
+                );
             }
             Err(part) => {
                 let messages = messages(&update);
@@ -186,7 +267,11 @@ fn families_and_addresses_change_only_as_the_api_server_lets_them() {
         }
         // Looking again changes nothing.
         let again = write(&mut manifests, &[("y.yaml", "")]);
-        assert_eq!((short(&again).len(), again.problems), (0, update.problems), "{from} -> {to}");
+        assert_eq!(
+            (short(&again).len(), again.problems),
+            (0, update.problems),
+            "{from} -> {to}"
+        );
     }
 }
 
@@ -199,7 +284,13 @@ fn a_label_set_later_looks_like_a_deletion() {
         "{name: web}",
         "{name: web, labels: {service.kubernetes.io/service-proxy-name: ''}}",
     );
-    assert_eq!(short(&write(&mut manifests, &[("x.yaml", &(foreign + SLICE))])), ["-web"]);
+    assert_eq!(
+        short(&write(&mut manifests, &[("x.yaml", &(foreign + SLICE))])),
+        ["-web"]
+    );
     let headless = SLICE.replace("labels: {", "labels: {service.kubernetes.io/headless: '', ");
-    assert_eq!(short(&write(&mut manifests, &[("x.yaml", &headless)])), ["-slice web-v4"]);
+    assert_eq!(
+        short(&write(&mut manifests, &[("x.yaml", &headless)])),
+        ["-slice web-v4"]
+    );
 }

@@ -10,7 +10,10 @@ fn every_example_is_served_as_it_says() {
     let mut files = BTreeMap::new();
     for entry in fs::read_dir(directory_path).unwrap() {
         let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "yaml") {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "yaml")
+        {
             let name = path.file_name().unwrap().to_str().unwrap().to_owned();
             files.insert(name, Content::Bytes(fs::read(path).unwrap()));
         }
@@ -21,10 +24,14 @@ fn every_example_is_served_as_it_says() {
     let shown: Vec<String> = services
         .values()
         .map(|service| {
-            let families: Vec<&str> =
-                service.ip_families.iter().map(|family| family.name()).collect();
-            let policy =
-                service.ip_family_policy.map_or("-".to_owned(), |policy| policy.to_string());
+            let families: Vec<&str> = service
+                .ip_families
+                .iter()
+                .map(|family| family.name())
+                .collect();
+            let policy = service
+                .ip_family_policy
+                .map_or("-".to_owned(), |policy| policy.to_string());
             let ports = service.ports.len();
             let addresses = service.cluster_ips.len();
             format!(
@@ -47,7 +54,10 @@ fn every_example_is_served_as_it_says() {
                     && slice.family == *family
                 {
                     nodes.extend(
-                        slice.endpoints.iter().filter_map(|endpoint| endpoint.node.clone()),
+                        slice
+                            .endpoints
+                            .iter()
+                            .filter_map(|endpoint| endpoint.node.clone()),
                     );
                     for port in &service.ports {
                         let matches = |p: &&crate::model::SlicePort| {
@@ -64,7 +74,12 @@ fn every_example_is_served_as_it_says() {
             }
             nodes.sort();
             nodes.dedup();
-            assert_eq!(nodes, ["node-1", "node-2", "node-3"], "{} {family}", service.key);
+            assert_eq!(
+                nodes,
+                ["node-1", "node-2", "node-3"],
+                "{} {family}",
+                service.key
+            );
         }
     }
 }

@@ -20,14 +20,23 @@ const DUAL: &str = "10.96.0.0/16,fd00:10:96::/112";
 
 /// A directory called `dir` that nothing has been read from; no ranges if `cidrs` is empty.
 fn directory(cidrs: &str, restored: Vec<Assigned>) -> Manifests {
-    let cidrs = if cidrs.is_empty() { Default::default() } else { cidrs.parse().unwrap() };
+    let cidrs = if cidrs.is_empty() {
+        Default::default()
+    } else {
+        cidrs.parse().unwrap()
+    };
     Manifests::new(Path::new("dir"), cidrs, restored)
 }
 
 /// Replaces the content of files.
 fn write(manifests: &mut Manifests, files: &[(&str, &str)]) -> Update {
     let content = |text: &str| Content::Bytes(text.as_bytes().to_vec());
-    manifests.update(files.iter().map(|(name, text)| (name.to_string(), content(text))).collect())
+    manifests.update(
+        files
+            .iter()
+            .map(|(name, text)| (name.to_string(), content(text)))
+            .collect(),
+    )
 }
 
 /// Everything that a new agent makes of one file.

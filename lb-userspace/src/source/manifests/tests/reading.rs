@@ -60,7 +60,11 @@ status:
 ",
     );
     assert_eq!(messages(&update), [""; 0]);
-    let port = |name: &str, protocol| ServicePort { name: name.to_owned(), protocol, port: 80 };
+    let port = |name: &str, protocol| ServicePort {
+        name: name.to_owned(),
+        protocol,
+        port: 80,
+    };
     assert_eq!(
         services(&update)["web"],
         Service {
@@ -68,7 +72,10 @@ status:
             kind: ServiceKind::NodePort,
             ip_family_policy: Some(crate::model::IpFamilyPolicy::PreferDualStack),
             ip_families: vec![Family::V4, Family::V6],
-            cluster_ips: vec!["10.96.0.10".parse().unwrap(), "fd00:10:96::a".parse().unwrap()],
+            cluster_ips: vec![
+                "10.96.0.10".parse().unwrap(),
+                "fd00:10:96::a".parse().unwrap()
+            ],
             ports: vec![port("http", Protocol::Tcp), port("dns", Protocol::Udp)],
         }
     );
@@ -104,14 +111,25 @@ endpoints:
         conditions,
         node: node.map(str::to_owned),
     };
-    let conditions = |ready, serving, terminating| Conditions { ready, serving, terminating };
-    let port = |name: &str, protocol, port| SlicePort { name: name.to_owned(), protocol, port };
+    let conditions = |ready, serving, terminating| Conditions {
+        ready,
+        serving,
+        terminating,
+    };
+    let port = |name: &str, protocol, port| SlicePort {
+        name: name.to_owned(),
+        protocol,
+        port,
+    };
     let expected = EndpointSlice {
         key: ObjectKey::new("default", "web.x-abc12"),
         service: "web".to_owned(),
         family: Family::V4,
         // Rule 11: a port without a number is left out.
-        ports: vec![port("", Protocol::Tcp, 8080), port("dns", Protocol::Udp, 5353)],
+        ports: vec![
+            port("", Protocol::Tcp, 8080),
+            port("dns", Protocol::Udp, 5353),
+        ],
         endpoints: vec![
             // Rules 12 and 20: the first address only, canonical; rule 15: defaults.
             endpoint("172.30.0.41", conditions(true, true, false), Some("node-1")),
@@ -181,8 +199,10 @@ items:
 #[test]
 fn anchors_and_aliases_are_understood() {
     let text = service("a", "selector: &app {app: x}")
-        + &service("b", "")
-            .replace("{port: 80}", "&p {port: 80, name: a}, {<<: *p, name: b, port: 81}");
+        + &service("b", "").replace(
+            "{port: 80}",
+            "&p {port: 80, name: a}, {<<: *p, name: b, port: 81}",
+        );
     let update = read(DUAL, &text);
     assert_eq!(messages(&update), [""; 0]);
     assert_eq!(services(&update)["b"].ports.len(), 2);
@@ -207,6 +227,10 @@ fn large_files_are_read_in_a_moment() {
     let started = Instant::now();
     let update = read(DUAL, &text);
     assert_eq!((slices(&update).len(), messages(&update).len()), (500, 0));
-    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        started.elapsed()
+    );
     eprintln!("{} bytes of YAML in {:?}", text.len(), started.elapsed());
 }

@@ -32,11 +32,20 @@ impl Running {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("manifests");
         prepare(&path);
-        let options = Options { directory: path.clone(), service_cidrs: DUAL.parse().unwrap() };
+        let options = Options {
+            directory: path.clone(),
+            service_cidrs: DUAL.parse().unwrap(),
+        };
         let (sender, events) = mpsc::channel(4);
         let (problem_sender, problems) = watch::channel(Vec::new());
         let task = tokio::spawn(run(options, Vec::new(), sender, problem_sender));
-        let mut running = Self { dir, path, events, problems, task };
+        let mut running = Self {
+            dir,
+            path,
+            events,
+            problems,
+            task,
+        };
         let mut listing = Vec::new();
         while listing.last().is_none_or(|last| last != "done") {
             listing.push(running.next().await);
@@ -47,9 +56,20 @@ impl Running {
     /// The next event, which must come well within a second.
     async fn next(&mut self) -> String {
         let started = Instant::now();
-        let event = timeout(Duration::from_secs(10), self.events.recv()).await.unwrap().unwrap();
-        assert!(started.elapsed() < Duration::from_millis(950), "{:?}", started.elapsed());
-        short(&Update { events: vec![event], problems: Vec::new() }).remove(0)
+        let event = timeout(Duration::from_secs(10), self.events.recv())
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(
+            started.elapsed() < Duration::from_millis(950),
+            "{:?}",
+            started.elapsed()
+        );
+        short(&Update {
+            events: vec![event],
+            problems: Vec::new(),
+        })
+        .remove(0)
     }
 
     /// Asserts that nothing is said for a while.
@@ -81,7 +101,11 @@ async fn files_that_come_change_and_go_take_effect_within_a_second() {
     assert_eq!(running.next().await, "+b");
     // As editors do it: a hidden copy takes the name.
     running.write(".a.yaml.swp", &service("a", "type: NodePort"));
-    fs::rename(running.path.join(".a.yaml.swp"), running.path.join("a.yaml")).unwrap();
+    fs::rename(
+        running.path.join(".a.yaml.swp"),
+        running.path.join("a.yaml"),
+    )
+    .unwrap();
     assert_eq!(running.next().await, "+a");
     fs::remove_file(running.path.join("b.yaml")).unwrap();
     assert_eq!(running.next().await, "-b");
@@ -137,7 +161,12 @@ async fn a_directory_that_disappears_withdraws_nothing_and_may_come_back() {
     running.assert_quiet().await;
     let problems = running.problems.borrow_and_update().clone();
     assert_eq!(problems.len(), 1, "{problems:?}");
-    assert!(problems[0].to_string().contains("manifests: cannot be read"), "{problems:?}");
+    assert!(
+        problems[0]
+            .to_string()
+            .contains("manifests: cannot be read"),
+        "{problems:?}"
+    );
 
     fs::create_dir(&running.path).unwrap();
     running.write("a.yaml", &service("a", ""));
@@ -152,7 +181,10 @@ async fn a_directory_that_disappears_withdraws_nothing_and_may_come_back() {
 async fn problems_are_published_and_go_when_they_are_mended() {
     let (mut running, _) = Running::start(empty).await;
     running.write("a.yaml", "kind: [\n");
-    timeout(Duration::from_secs(1), running.problems.changed()).await.unwrap().unwrap();
+    timeout(Duration::from_secs(1), running.problems.changed())
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(running.problems.borrow_and_update().len(), 1);
     running.write("a.yaml", &service("a", ""));
     assert_eq!(running.next().await, "+a");
@@ -163,17 +195,29 @@ async fn problems_are_published_and_go_when_they_are_mended() {
 async fn it_ends_when_nobody_listens_any_more() {
     let (running, _) = Running::start(empty).await;
     drop(running.events);
-    let ended = timeout(Duration::from_secs(2), running.task).await.unwrap().unwrap();
+    let ended = timeout(Duration::from_secs(2), running.task)
+        .await
+        .unwrap()
+        .unwrap();
     assert!(ended.is_ok());
 }
 
 #[tokio::test]
 async fn a_directory_that_is_not_there_at_the_start_is_an_error() {
-    let options =
-        Options { directory: "no/such/directory".into(), service_cidrs: DUAL.parse().unwrap() };
+    let options = Options {
+        directory: "no/such/directory".into(),
+        service_cidrs: DUAL.parse().unwrap(),
+    };
     let (events, _receiver) = mpsc::channel(1);
     let (problems, _problems) = watch::channel(Vec::new());
-    let error = run(options, Vec::new(), events, problems).await.unwrap_err();
+    let error = run(options, Vec::new(), events, problems)
+        .await
+        .unwrap_err();
     assert!(matches!(&error, Error::Directory { .. }));
-    assert!(error.to_string().starts_with("manifests directory no/such/directory: "), "{error}");
+    assert!(
+        error
+            .to_string()
+            .starts_with("manifests directory no/such/directory: "),
+        "{error}"
+    );
 }

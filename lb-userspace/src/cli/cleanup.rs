@@ -1,0 +1,43 @@
+//! `duolb cleanup`.
+
+use anyhow::bail;
+use lb_common::tables::Device;
+
+use crate::datapath::{attach::detach_clsact, netlink::Netlink, pins::Pins, view::View};
+
+/// Removes programs, maps and pins. Devices are those of the network namespace it runs in.
+pub(super) fn run(pins: &Pins) -> anyhow::Result<()> {
+    if pins.is_locked() {
+        bail!(
+            "{}: an agent is running; stop it first",
+            pins.dir().display()
+        );
+    }
+    if pins.exist() {
+        let devices = View::open(pins.clone())?.devices()?;
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?
+            .block_on(remove_filters(&devices))?;
+    }
+    // The links are held by nothing but their pins: with them go the programs.
+    pins.remove()?;
+    Ok(())
+}
+
+/// Removes what pins do not hold: the filters of clsact, and the qdiscs that are our own.
+async fn remove_filters(devices: &[(u32, Device)]) -> anyhow::Result<()> {
+    let netlink = Netlink::open()?;
+    for (ifindex, device) in devices
+        .iter()
+        .filter(|(_, device)| device.attached & Device::CLSACT != 0)
+    {
+        if device.attached & Device::QDISC != 0 {
+            // Fails only for a device that is gone, and its qdisc with it.
+            let _ = netlink.remove_clsact(*ifindex).await;
+        } else if let Ok(name) = nix::net::if_::if_indextoname(*ifindex) {
+            detach_clsact(&name.to_string_lossy());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,46 @@
+//! The command line: what is typed (`arguments`), and a file per command.
+
+mod agent;
+mod arguments;
+mod cleanup;
+mod output;
+mod service;
+mod status;
+
+pub use arguments::Arguments;
+use arguments::{Command, ServiceCommand};
+use clap::CommandFactory as _;
+
+/// Carries out a command.
+///
+/// # Errors
+/// Whatever keeps it from being carried out, outermost first.
+pub fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let Arguments { bpffs, command } = arguments;
+    let pins = crate::datapath::pins::Pins::new(bpffs);
+    match command {
+        Command::Agent(options) => agent::run(*options, pins),
+        Command::Status { output } => status::run(pins, output),
+        Command::Service {
+            command: ServiceCommand::List { output },
+        } => service::list(pins, output),
+        Command::Service {
+            command: ServiceCommand::Get { name, output },
+        } => service::get(pins, &name, output),
+        Command::Cleanup => cleanup::run(&pins),
+        Command::Completions { shell } => {
+            clap_complete::generate(
+                shell,
+                &mut Arguments::command(),
+                "duolb",
+                &mut std::io::stdout(),
+            );
+            Ok(())
+        }
+    }
+}
+
+/// Lets SIGPIPE end the process, as it does other Unix tools.
+pub fn end_on_closed_output() {
+    sigpipe::reset();
+}

@@ -1,0 +1,164 @@
+//! `duolb status`.
+
+use std::collections::BTreeMap;
+
+use lb_common::tables::{Device, SCHEMA_VERSION};
+use serde::Serialize;
+
+use super::{
+    arguments::OutputArguments,
+    output::{print, table},
+};
+use crate::datapath::{pins::Pins, view::View};
+
+/// Everything `duolb status` knows.
+#[derive(Debug, Serialize)]
+struct Status {
+    agent: Agent,
+    schema: u32,
+    pins: String,
+    devices: Vec<DeviceRow>,
+    frontends: BTreeMap<&'static str, usize>,
+    maps: Vec<MapRow>,
+    verdicts: BTreeMap<&'static str, u64>,
+}
+
+/// The agent's part.
+#[derive(Debug, Serialize)]
+struct Agent {
+    /// Whether one is running.
+    running: bool,
+    /// Of the one that ran last.
+    pid: u32,
+    /// Whether it has brought the maps in step with its sources since it started.
+    synced: bool,
+    /// Seconds since 1970, 0: never.
+    synced_at: u64,
+    started_at: u64,
+    /// Objects it cannot serve as they are.
+    problems: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct DeviceRow {
+    name: String,
+    ifindex: u32,
+    mode: &'static str,
+    bridge: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct MapRow {
+    name: &'static str,
+    used: Option<usize>,
+    size: u32,
+}
+
+/// Shows what is in the kernel.
+pub(super) fn run(pins: Pins, output: OutputArguments) -> anyhow::Result<()> {
+    let view = View::open(pins.clone())?;
+    let state = view.agent()?;
+    let running = pins.is_locked();
+    let mut frontends: BTreeMap<_, usize> = BTreeMap::from([("IPv4", 0), ("IPv6", 0)]);
+    for frontend in view.frontends()? {
+        let family = lb_common::address::Family::of(&frontend.address).name();
+        *frontends.entry(family).or_default() += 1;
+    }
+    let status = Status {
+        agent: Agent {
+            running,
+            pid: state.pid,
+            synced: running && state.synced_at != 0,
+            synced_at: state.synced_at,
+            started_at: state.started_at,
+            problems: state.problems,
+        },
+        schema: SCHEMA_VERSION,
+        pins: pins.dir().display().to_string(),
+        devices: devices(&view)?,
+        frontends,
+        maps: view
+            .maps()?
+            .into_iter()
+            .map(|map| MapRow {
+                name: map.name,
+                used: map.used,
+                size: map.size,
+            })
+            .collect(),
+        verdicts: view
+            .verdicts()?
+            .into_iter()
+            .map(|(verdict, count)| (verdict.label(), count))
+            .collect(),
+    };
+    print(output, &status, text)
+}
+
+fn devices(view: &View) -> anyhow::Result<Vec<DeviceRow>> {
+    let mut devices = view.devices()?;
+    devices.sort_unstable_by_key(|(ifindex, _)| *ifindex);
+    let row = |(ifindex, device): (u32, Device)| DeviceRow {
+        name: device_name(ifindex),
+        ifindex,
+        mode: if device.attached & Device::TCX != 0 {
+            "tcx"
+        } else {
+            "clsact"
+        },
+        bridge: (device.bridge != 0).then(|| device_name(device.bridge)),
+    };
+    Ok(devices.into_iter().map(row).collect())
+}
+
+/// The device's name in the network namespace that asks.
+fn device_name(ifindex: u32) -> String {
+    nix::net::if_::if_indextoname(ifindex).map_or_else(
+        |_| format!("#{ifindex}"),
+        |name| name.to_string_lossy().into_owned(),
+    )
+}
+
+fn text(status: &Status) -> String {
+    let Status { agent, .. } = status;
+    let state = match (agent.running, agent.synced) {
+        (true, true) => format!("running (pid {}), in step with its sources", agent.pid),
+        (true, false) => format!(
+            "running (pid {}), not yet in step with its sources",
+            agent.pid
+        ),
+        (false, _) => "not running; what is in the kernel goes on serving".to_owned(),
+    };
+    let families = &status.frontends;
+    let mut text = format!("Agent      {state}\n");
+    if agent.problems > 0 {
+        text += &format!(
+            "Problems   {} (the agent's log names them)\n",
+            agent.problems
+        );
+    }
+    text += &format!(
+        "Frontends  {} IPv4, {} IPv6\n",
+        families["IPv4"], families["IPv6"]
+    );
+    text += &format!("Pins       {} (schema {})\n\n", status.pins, status.schema);
+    let devices = status.devices.iter().map(|device| {
+        let bridge = device.bridge.clone().unwrap_or_default();
+        [device.name.clone(), device.mode.to_owned(), bridge]
+    });
+    text += &table(["DEVICE", "ATTACHED BY", "PORT OF"], devices);
+    text += "\n";
+    let maps = status.maps.iter().map(|map| {
+        let used = map
+            .used
+            .map_or_else(|| "-".to_owned(), |used| used.to_string());
+        [map.name.to_owned(), used, map.size.to_string()]
+    });
+    text += &table(["MAP", "USED", "SIZE"], maps);
+    text += "\n";
+    let verdicts = status
+        .verdicts
+        .iter()
+        .map(|(label, count)| [(*label).to_owned(), count.to_string()]);
+    text + &table(["VERDICT", "PACKETS"], verdicts)
+}
