@@ -82,3 +82,47 @@ impl Bell {
         Ok(watcher)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// Whether it rings soon, once what rang before is forgotten.
+    async fn rings(bell: &Bell, change: impl FnOnce()) -> bool {
+        let rung =
+            || async { timeout(Duration::from_millis(250), bell.rings.notified()).await.is_ok() };
+        while rung().await {}
+        change();
+        rung().await
+    }
+
+    #[tokio::test]
+    async fn it_rings_for_changes_and_not_for_reading() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.yaml");
+        let mut bell = Bell::new(dir.path());
+        bell.follow();
+        assert!(rings(&bell, || fs::write(&file, "a").unwrap()).await);
+        assert!(!rings(&bell, || drop(fs::read(&file).unwrap())).await);
+        assert!(rings(&bell, || fs::remove_file(&file).unwrap()).await);
+    }
+
+    #[tokio::test]
+    async fn it_follows_the_directory_that_takes_the_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("manifests");
+        fs::create_dir(&path).unwrap();
+        let mut bell = Bell::new(&path);
+        bell.follow();
+        fs::rename(&path, dir.path().join("aside")).unwrap();
+        bell.follow();
+        fs::create_dir(&path).unwrap();
+        bell.follow();
+        assert!(rings(&bell, || fs::write(path.join("a.yaml"), "a").unwrap()).await);
+        assert!(!rings(&bell, || fs::write(dir.path().join("aside/a.yaml"), "a").unwrap()).await);
+    }
+}
