@@ -9,6 +9,7 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::SystemTime,
 };
 
 use notify::{
@@ -17,13 +18,16 @@ use notify::{
 };
 use tokio::sync::Notify;
 
+/// Device, inode and birthday of a directory.
+type Identity = (u64, u64, Option<SystemTime>);
+
 /// A directory being watched.
 #[derive(Debug)]
 pub(super) struct Bell {
     path: PathBuf,
     rings: Arc<Notify>,
-    /// The watcher, and device and inode of the directory it watches.
-    watching: Option<(RecommendedWatcher, (u64, u64))>,
+    /// The watcher, and which directory it watches.
+    watching: Option<(RecommendedWatcher, Identity)>,
     /// Whether it was said that watching does not work.
     complained: bool,
 }
@@ -42,11 +46,12 @@ impl Bell {
 
     /// Watches the directory that is at the path now.
     pub(super) fn follow(&mut self) {
-        let identity = fs::metadata(&self.path).map(|metadata| (metadata.dev(), metadata.ino()));
-        let Ok(identity) = identity else {
+        let Ok(metadata) = fs::metadata(&self.path) else {
             self.watching = None;
             return;
         };
+        // A new directory may get the inode of one that was removed, but not its birthday.
+        let identity = (metadata.dev(), metadata.ino(), metadata.created().ok());
         if self.watching.as_ref().is_some_and(|(_, watched)| *watched == identity) {
             return;
         }
@@ -119,7 +124,6 @@ mod tests {
         let mut bell = Bell::new(&path);
         bell.follow();
         fs::rename(&path, dir.path().join("aside")).unwrap();
-        bell.follow();
         fs::create_dir(&path).unwrap();
         bell.follow();
         assert!(rings(&bell, || fs::write(path.join("a.yaml"), "a").unwrap()).await);
