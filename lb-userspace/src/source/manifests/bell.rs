@@ -9,6 +9,7 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::SystemTime,
 };
 
 use notify::{
@@ -17,13 +18,16 @@ use notify::{
 };
 use tokio::sync::Notify;
 
+/// Device, inode and birthday of a directory.
+type Identity = (u64, u64, Option<SystemTime>);
+
 /// A directory being watched.
 #[derive(Debug)]
 pub(super) struct Bell {
     path: PathBuf,
     rings: Arc<Notify>,
-    /// The watcher, and device and inode of the directory it watches.
-    watching: Option<(RecommendedWatcher, (u64, u64))>,
+    /// The watcher, and which directory it watches.
+    watching: Option<(RecommendedWatcher, Identity)>,
     /// Whether it was said that watching does not work.
     complained: bool,
 }
@@ -47,16 +51,13 @@ impl Bell {
 
     /// Watches the directory that is at the path now.
     pub(super) fn follow(&mut self) {
-        let identity = fs::metadata(&self.path).map(|metadata| (metadata.dev(), metadata.ino()));
-        let Ok(identity) = identity else {
+        let Ok(metadata) = fs::metadata(&self.path) else {
             self.watching = None;
             return;
         };
-        if self
-            .watching
-            .as_ref()
-            .is_some_and(|(_, watched)| *watched == identity)
-        {
+        // A new directory may get the inode of one that was removed, but not its birthday.
+        let identity = (metadata.dev(), metadata.ino(), metadata.created().ok());
+        if self.watching.as_ref().is_some_and(|(_, watched)| *watched == identity) {
             return;
         }
         match self.watch() {
@@ -89,5 +90,48 @@ impl Bell {
             })?;
         watcher.watch(&self.path, RecursiveMode::NonRecursive)?;
         Ok(watcher)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    /// Whether it rings soon, once what rang before is forgotten.
+    async fn rings(bell: &Bell, change: impl FnOnce()) -> bool {
+        let rung =
+            || async { timeout(Duration::from_millis(250), bell.rings.notified()).await.is_ok() };
+        while rung().await {}
+        change();
+        rung().await
+    }
+
+    #[tokio::test]
+    async fn it_rings_for_changes_and_not_for_reading() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.yaml");
+        let mut bell = Bell::new(dir.path());
+        bell.follow();
+        assert!(rings(&bell, || fs::write(&file, "a").unwrap()).await);
+        assert!(!rings(&bell, || drop(fs::read(&file).unwrap())).await);
+        assert!(rings(&bell, || fs::remove_file(&file).unwrap()).await);
+    }
+
+    #[tokio::test]
+    async fn it_follows_the_directory_that_takes_the_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("manifests");
+        fs::create_dir(&path).unwrap();
+        let mut bell = Bell::new(&path);
+        bell.follow();
+        fs::rename(&path, dir.path().join("aside")).unwrap();
+        fs::create_dir(&path).unwrap();
+        bell.follow();
+        assert!(rings(&bell, || fs::write(path.join("a.yaml"), "a").unwrap()).await);
+        assert!(!rings(&bell, || fs::write(dir.path().join("aside/a.yaml"), "a").unwrap()).await);
     }
 }

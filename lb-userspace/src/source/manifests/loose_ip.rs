@@ -36,14 +36,9 @@ fn parse_dotted(text: &str) -> Option<Ipv4Addr> {
     parts.next().is_none().then(|| octets.into())
 }
 
+/// Digits only, since the standard library would take a sign as well; it has nothing against zeros.
 fn parse_octet(text: &str) -> Option<u8> {
-    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    match text.trim_start_matches('0') {
-        "" => Some(0),
-        digits => digits.parse().ok(),
-    }
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
 /// The address in `node`. An IPv4 address written as IPv6 (`::ffff:10.0.0.1`) is neither for Kubernetes.

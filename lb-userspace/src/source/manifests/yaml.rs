@@ -38,14 +38,13 @@ pub(super) fn parse(text: &str, first_line: u32) -> Result<Option<Node>, Wrong> 
     }))
 }
 
-/// The parser's message without its own idea of the line, which counts from the document's start.
+/// The parser's message without its own idea of the line, which counts from the document's start, and without
+/// its advice to programmers.
 fn reason(error: &serde_saphyr::Error) -> String {
     let text = error.to_string();
     let text = text.lines().next().unwrap_or_default();
-    let end = [" at line ", " (line "]
-        .iter()
-        .filter_map(|mark| text.rfind(mark))
-        .min();
+    // Options of the library are nothing a user of ours could set.
+    let end = [" at line ", " (line ", ", set "].iter().filter_map(|mark| text.rfind(mark)).min();
     let text = end.map_or(text, |end| &text[..end]);
     match text.split_once(": ") {
         Some((place, rest)) if place.starts_with("line ") => rest.to_owned(),

@@ -67,7 +67,7 @@ fn service(name: &str, spec: &str) -> String {
     )
 }
 
-/// The first line of the events, in short: `+` applied, `-` deleted.
+/// The events, in short: `+` applied, `-` deleted.
 fn short(update: &Update) -> Vec<String> {
     let events = update.events.iter().map(|event| match event {
         Event::Init => "init".to_owned(),
