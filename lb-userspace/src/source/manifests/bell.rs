@@ -57,7 +57,11 @@ impl Bell {
         };
         // A new directory may get the inode of one that was removed, but not its birthday.
         let identity = (metadata.dev(), metadata.ino(), metadata.created().ok());
-        if self.watching.as_ref().is_some_and(|(_, watched)| *watched == identity) {
+        if self
+            .watching
+            .as_ref()
+            .is_some_and(|(_, watched)| *watched == identity)
+        {
             return;
         }
         match self.watch() {
@@ -103,8 +107,11 @@ mod tests {
 
     /// Whether it rings soon, once what rang before is forgotten.
     async fn rings(bell: &Bell, change: impl FnOnce()) -> bool {
-        let rung =
-            || async { timeout(Duration::from_millis(250), bell.rings.notified()).await.is_ok() };
+        let rung = || async {
+            timeout(Duration::from_millis(250), bell.rings.notified())
+                .await
+                .is_ok()
+        };
         while rung().await {}
         change();
         rung().await
@@ -132,6 +139,10 @@ mod tests {
         fs::create_dir(&path).unwrap();
         bell.follow();
         assert!(rings(&bell, || fs::write(path.join("a.yaml"), "a").unwrap()).await);
-        assert!(!rings(&bell, || fs::write(dir.path().join("aside/a.yaml"), "a").unwrap()).await);
+        assert!(
+            !rings(&bell, || fs::write(dir.path().join("aside/a.yaml"), "a")
+                .unwrap())
+            .await
+        );
     }
 }

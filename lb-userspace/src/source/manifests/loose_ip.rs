@@ -38,7 +38,11 @@ fn parse_dotted(text: &str) -> Option<Ipv4Addr> {
 
 /// Digits only, since the standard library would take a sign as well; it has nothing against zeros.
 fn parse_octet(text: &str) -> Option<u8> {
-    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        text.parse().ok()
+    } else {
+        None
+    }
 }
 
 /// The address in `node`. An IPv4 address written as IPv6 (`::ffff:10.0.0.1`) is neither for Kubernetes.

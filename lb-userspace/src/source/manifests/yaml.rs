@@ -44,7 +44,10 @@ fn reason(error: &serde_saphyr::Error) -> String {
     let text = error.to_string();
     let text = text.lines().next().unwrap_or_default();
     // Options of the library are nothing a user of ours could set.
-    let end = [" at line ", " (line ", ", set "].iter().filter_map(|mark| text.rfind(mark)).min();
+    let end = [" at line ", " (line ", ", set "]
+        .iter()
+        .filter_map(|mark| text.rfind(mark))
+        .min();
     let text = end.map_or(text, |end| &text[..end]);
     match text.split_once(": ") {
         Some((place, rest)) if place.starts_with("line ") => rest.to_owned(),
