@@ -150,8 +150,15 @@ impl Ip for V6 {
             fragment: Fragment::Whole,
         };
         if !matches!(l3.proto, proto::TCP | proto::UDP | proto::ICMPV6) {
-            let end = skip_extensions(cursor, header.next, l3.payload)?;
-            (l3.proto, l3.payload, l3.fragment) = (end.proto, end.payload, end.fragment);
+            let mut chain = Chain {
+                next: l3.proto,
+                end: l3.payload,
+                fragment: l3.fragment,
+            };
+            if !chain.follow(cursor) {
+                return None;
+            }
+            (l3.proto, l3.payload, l3.fragment) = (chain.next, chain.end, chain.fragment);
         }
         l3.payload = join_ways(l3.payload);
         Some(l3)
@@ -180,55 +187,65 @@ impl Ip for V6 {
     }
 }
 
-/// Where a chain of IPv6 extension headers leads.
-struct Extensions {
-    proto: u8,
-    payload: u16,
+/// A chain of IPv6 extension headers (RFC 8200), as far as it was followed.
+struct Chain {
+    /// Type of the header at `end`.
+    next: u8,
+    /// Offset of what follows the chain, in bytes.
+    end: u16,
     fragment: Fragment,
 }
 
-/// Follows the extension headers from `payload` on, the first being of type `next` (RFC 8200). A
-/// function of its own, being rare and not small.
-#[inline(never)]
-fn skip_extensions(cursor: &Cursor<'_>, next: u8, payload: u16) -> Option<Extensions> {
-    let mut at = Extensions {
-        proto: next,
-        payload,
-        fragment: Fragment::Whole,
-    };
-    for _ in 0..MAX_EXTENSIONS {
-        match at.proto {
+impl Chain {
+    /// Goes to the end of the chain; false if it cannot be followed. A function of its own, being rare
+    /// and not small; a boolean, since BPF type information has no words for an `Option` of this.
+    #[inline(never)]
+    fn follow(&mut self, cursor: &Cursor<'_>) -> bool {
+        for _ in 0..MAX_EXTENSIONS {
+            match self.step(cursor) {
+                Some(true) => self.end = join_ways(self.end),
+                Some(false) => return true,
+                None => return false,
+            }
+        }
+        // A chain that is longer than any host sends.
+        false
+    }
+
+    /// Over one header; `Some(false)` if the chain is at its end. An authentication header is such an
+    /// end, and not TCP or UDP, rightly: what it signs cannot be rewritten.
+    #[inline(always)]
+    fn step(&mut self, cursor: &Cursor<'_>) -> Option<bool> {
+        match self.next {
             proto::HOP_BY_HOP | proto::DEST_OPTS | proto::ROUTING => {
-                let extension = cursor.read::<Ipv6Extension>(at.payload)?;
-                if at.proto == proto::ROUTING {
+                let extension = cursor.read::<Ipv6Extension>(self.end)?;
+                if self.next == proto::ROUTING {
                     // Segments left: the address in the header is not where the packet ends.
-                    let [_, _, _, left] = cursor.read::<[u8; 4]>(at.payload)?;
+                    let [_, _, _, left] = cursor.read::<[u8; 4]>(self.end)?;
                     if left != 0 {
                         return None;
                     }
                 }
-                at.proto = extension.next;
-                at.payload += (u16::from(extension.len) + 1) * 8;
+                self.next = extension.next;
+                self.end += (u16::from(extension.len) + 1) * 8;
+                Some(true)
             }
             proto::FRAGMENT => {
-                let header = cursor.read::<Ipv6Fragment>(at.payload)?;
+                let header = cursor.read::<Ipv6Fragment>(self.end)?;
                 if header.frag & Ipv6Fragment::OFFSET != 0 {
-                    at.fragment = Fragment::Later;
-                    return Some(at);
+                    self.fragment = Fragment::Later;
+                    return Some(false);
                 }
                 if header.frag & Ipv6Fragment::MORE_FRAGMENTS != 0 {
-                    at.fragment = Fragment::First;
+                    self.fragment = Fragment::First;
                 }
-                at.proto = header.next;
-                at.payload += len::<Ipv6Fragment>();
+                self.next = header.next;
+                self.end += len::<Ipv6Fragment>();
+                Some(true)
             }
-            _ => return Some(at),
+            _ => Some(false),
         }
-        at.payload = join_ways(at.payload);
     }
-    // An authentication header ends up above as "not TCP or UDP", rightly: what it signs cannot be
-    // rewritten. Here ends a chain that is longer than any host sends.
-    None
 }
 
 /// The link layer of a packet: what it carries and where that begins.

@@ -1,6 +1,6 @@
 //! A flow's first packet: choose an endpoint, claim a reply tuple, remember both directions.
 
-use aya_log_ebpf::debug;
+use aya_log_ebpf::info;
 use lb_common::{
     flow::{Flow, FlowKey},
     parse::Transport,
@@ -50,7 +50,7 @@ pub fn run<A: Tables>(
     bridge::begin(skb, packet, &mut flow);
     maps::put_flow(&packet.tuple, &flow).map_err(|_| Verdict::FlowTableFull)?;
     maps::count_traffic(flow.traffic, |traffic| traffic.flows += 1);
-    debug!(
+    info!(
         skb.ctx(),
         "service {}: new flow, slot {} of {}", frontend.service, slot, frontend.slot_count
     );

@@ -1,5 +1,7 @@
 //! `duolb agent`.
 
+use std::io::IsTerminal as _;
+
 use anyhow::Context as _;
 use tracing_subscriber::EnvFilter;
 
@@ -54,7 +56,8 @@ fn start_log(arguments: &AgentArguments) -> anyhow::Result<()> {
         EnvFilter::try_new(log_level).with_context(|| format!("--log-level {log_level:?}"))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     match log_format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),
