@@ -9,6 +9,7 @@
 //! It is a library so that namespace tests of other crates can use [`lab`].
 
 pub mod build;
+pub mod lab;
 pub mod progress;
 pub mod setup;
 pub mod toolchain;

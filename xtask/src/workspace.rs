@@ -62,3 +62,15 @@ pub fn run(command: &mut Command) -> Result<()> {
     }
     Ok(())
 }
+
+/// A program on PATH or where administration programs are: a user's PATH often leaves those out.
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let admin = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin"]
+        .iter()
+        .map(PathBuf::from);
+    env::split_paths(&path)
+        .chain(admin)
+        .map(|dir| dir.join(name))
+        .find(|path| path.is_file())
+}

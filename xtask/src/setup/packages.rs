@@ -1,15 +1,11 @@
 //! The distribution's packages: which programs come in which, and how they are installed.
 
-use std::{
-    env, iter,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{iter, path::Path, process::Command};
 
 use anyhow::{Result, bail};
 
 use super::announce;
-use crate::progress;
+use crate::{progress, workspace::find_program};
 
 /// A program, the package it comes in, and why it is needed.
 pub(super) struct Program {
@@ -128,18 +124,6 @@ pub(super) fn ensure(programs: &[Program], install: bool) -> Result<usize> {
         ),
         None => Ok(0),
     }
-}
-
-/// A program on PATH or where administration programs are: a user's PATH often leaves those out.
-pub(super) fn find_program(name: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let admin = ["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin"]
-        .iter()
-        .map(PathBuf::from);
-    env::split_paths(&path)
-        .chain(admin)
-        .map(|dir| dir.join(name))
-        .find(|path| path.is_file())
 }
 
 /// A command that runs as root: through sudo, unless we are root.

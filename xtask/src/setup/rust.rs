@@ -14,14 +14,11 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{
-    announce,
-    packages::{Manager, find_program},
-};
+use super::{announce, packages::Manager};
 use crate::{
     progress,
     toolchain::{self, Missing, Toolchain},
-    workspace,
+    workspace::{self, find_program},
 };
 
 /// The bpf-linker that is installed.

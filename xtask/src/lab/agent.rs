@@ -1,0 +1,326 @@
+//! `duolb agent` on a node of the lab.
+//!
+//! A thread of its own starts each agent and waits for it: the kernel kills a child when the thread that
+//! started it ends, so that thread must live as long as the agent.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Condvar, Mutex, PoisonError, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use nix::{
+    sys::{
+        signal::{Signal, kill},
+        wait::{Id, WaitPidFlag, waitid},
+    },
+    unistd::Pid,
+};
+
+use super::{Lab, interrupt, netns::Door, spawn};
+
+/// How long an agent may take to serve, and to end when asked to.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Lines of its log that an error about an agent shows.
+const TAIL: usize = 25;
+
+/// How agents are started.
+#[derive(Clone, Debug)]
+pub struct AgentOptions {
+    /// The binary.
+    pub duolb: PathBuf,
+    /// The directory of manifests.
+    pub manifests: PathBuf,
+    /// Further arguments for `duolb agent`.
+    pub args: Vec<String>,
+}
+
+impl AgentOptions {
+    /// The binary that `$DUOLB_BIN` names (xtask sets it for tests), on `manifests`.
+    ///
+    /// # Errors
+    /// If the variable is not set.
+    pub fn from_env(manifests: impl Into<PathBuf>) -> Result<Self> {
+        let duolb =
+            std::env::var_os("DUOLB_BIN").context("DUOLB_BIN is not set: use cargo xtask test")?;
+        Ok(Self {
+            duolb: duolb.into(),
+            manifests: manifests.into(),
+            args: Vec::new(),
+        })
+    }
+}
+
+/// An agent of one node; ends, by SIGKILL, when dropped.
+#[derive(Debug)]
+pub struct Agent {
+    node: String,
+    door: Door,
+    options: AgentOptions,
+    bpffs: PathBuf,
+    log: PathBuf,
+    process: Option<Arc<Process>>,
+}
+
+/// A child that another thread waits for.
+#[derive(Debug)]
+struct Process {
+    pid: Pid,
+    status: Mutex<Option<ExitStatus>>,
+    ended: Condvar,
+}
+
+impl Lab {
+    /// Starts an agent on every node and waits until all of them serve.
+    ///
+    /// # Errors
+    /// If one does not; with the end of its log.
+    pub fn start_agents(&mut self, options: &AgentOptions) -> Result<()> {
+        let names: Vec<String> = self.nodes().map(|node| node.name.clone()).collect();
+        for name in names {
+            let agent = Agent {
+                door: self.node(&name).netns.door(),
+                options: options.clone(),
+                bpffs: self.bpffs.join(&name),
+                log: self.dir().join(format!("{name}.log")),
+                node: name,
+                process: None,
+            };
+            self.agents.push(agent);
+        }
+        self.agents.iter_mut().try_for_each(Agent::start)?;
+        self.agents.iter().try_for_each(Agent::wait_ready)
+    }
+
+    /// The agent of a node.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn agent(&self, node: &str) -> &Agent {
+        self.agents
+            .iter()
+            .find(|agent| agent.node == node)
+            .unwrap_or_else(|| panic!("no agent on {node}"))
+    }
+
+    /// The same, to be stopped or started.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn agent_mut(&mut self, node: &str) -> &mut Agent {
+        let mut agents = self.agents.iter_mut();
+        agents
+            .find(|agent| agent.node == node)
+            .unwrap_or_else(|| panic!("no agent on {node}"))
+    }
+}
+
+impl Agent {
+    /// The node's name.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// The directory of its pins.
+    pub fn bpffs(&self) -> &Path {
+        &self.bpffs
+    }
+
+    /// All it has logged, over restarts.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Whether it runs.
+    pub fn is_running(&self) -> bool {
+        self.process
+            .as_ref()
+            .is_some_and(|process| process.lock().is_none())
+    }
+
+    /// Starts it, with the options of [`Lab::start_agents`]; does not wait until it serves.
+    ///
+    /// # Errors
+    /// If it runs already, or cannot be started.
+    pub fn start(&mut self) -> Result<()> {
+        if self.is_running() {
+            bail!("agent on {} runs already", self.node);
+        }
+        let log = File::options().create(true).append(true).open(&self.log);
+        let log = log.with_context(|| format!("cannot write {}", self.log.display()))?;
+        let mut command = Command::new(&self.options.duolb);
+        command
+            .args([
+                "agent",
+                "--service-cluster-ip-range",
+                "10.96.0.0/16,fd00:10:96::/112",
+            ])
+            .args(["--hostname-override", &self.node, "--manifests"])
+            .arg(&self.options.manifests)
+            .arg("--bpffs")
+            .arg(&self.bpffs)
+            .args(&self.options.args)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().context("cannot share a file")?)
+            .stderr(log);
+        // Ctrl-C goes to a terminal's foreground group; the lab ends agents in its own order.
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        spawn::dies_with_parent(&mut command);
+        let (report, started) = mpsc::channel();
+        let door = self.door.clone();
+        let body = move || match door
+            .enter()
+            .and_then(|()| command.spawn().context("cannot start duolb"))
+        {
+            Err(error) => drop(report.send(Err(error))),
+            Ok(child) => {
+                let process = Arc::new(Process::of(&child));
+                let _ = report.send(Ok(Arc::clone(&process)));
+                process.wait(child);
+            }
+        };
+        thread::Builder::new()
+            .name(self.node.clone())
+            .spawn(body)
+            .context("no thread")?;
+        let process = started.recv().context("the thread ended").flatten();
+        self.process = Some(process.with_context(|| format!("agent on {}", self.node))?);
+        Ok(())
+    }
+
+    /// Waits until `duolb status` says that it serves what its source says.
+    ///
+    /// # Errors
+    /// If it ends or takes too long; with the end of its log.
+    pub fn wait_ready(&self) -> Result<()> {
+        let start = Instant::now();
+        loop {
+            interrupt::check()?;
+            let status = self.duolb(&["status", "-o", "json"]);
+            let synced = status
+                .as_ref()
+                .ok()
+                .and_then(|text| serde_json::from_str(text).ok());
+            if synced.is_some_and(|json: serde_json::Value| json["agent"]["synced"] == true) {
+                return Ok(());
+            }
+            if !self.is_running() {
+                bail!("agent on {} ended:\n{}", self.node, self.log_tail());
+            }
+            if start.elapsed() > PATIENCE {
+                let said = status.unwrap_or_else(|error| format!("{error:#}"));
+                bail!(
+                    "agent on {} is not ready: {said}\n{}",
+                    self.node,
+                    self.log_tail()
+                );
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Runs `duolb` with `args` and `--bpffs` on the agent's node; returns what it printed.
+    ///
+    /// # Errors
+    /// If it fails.
+    pub fn duolb(&self, args: &[&str]) -> Result<String> {
+        let program = self
+            .options
+            .duolb
+            .to_str()
+            .context("path of duolb is not text")?;
+        let bpffs = self.bpffs.to_str().context("path of pins is not text")?;
+        let command = [&[program], args, &["--bpffs", bpffs]].concat();
+        let door = self.door.clone();
+        let work = move || door.enter().and_then(|()| spawn::output_here(&command, ""));
+        thread::scope(|scope| scope.spawn(work).join().expect("no panic"))
+    }
+
+    /// SIGKILL: it gets no chance to do anything.
+    pub fn kill(&mut self) {
+        self.end(Signal::SIGKILL);
+    }
+
+    /// SIGTERM, and waits; SIGKILL if that takes too long.
+    ///
+    /// # Errors
+    /// If it had to be killed or did not exit with success.
+    pub fn stop(&mut self) -> Result<()> {
+        match self.end(Signal::SIGTERM) {
+            Some(status) if !status.success() => bail!("agent on {}: {status}", self.node),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends `signal` and waits; its status if it was running.
+    fn end(&mut self, signal: Signal) -> Option<ExitStatus> {
+        let process = self.process.take()?;
+        process.signal(signal);
+        let timeout = |status: &mut Option<ExitStatus>| status.is_none();
+        let wait = process
+            .ended
+            .wait_timeout_while(process.lock(), PATIENCE, timeout);
+        let (status, _) = wait.unwrap_or_else(PoisonError::into_inner);
+        if let Some(status) = *status {
+            return Some(status);
+        }
+        drop(status);
+        process.signal(Signal::SIGKILL);
+        let wait = process
+            .ended
+            .wait_while(process.lock(), |status| status.is_none());
+        *wait.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn log_tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(TAIL)..].join("\n")
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl Process {
+    fn of(child: &Child) -> Self {
+        let pid = i32::try_from(child.id()).expect("process ids are positive and below 2^22");
+        Self {
+            pid: Pid::from_raw(pid),
+            status: Mutex::new(None),
+            ended: Condvar::new(),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<ExitStatus>> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits without reaping, so that the process id stays its own until the lock is held.
+    fn wait(&self, mut child: Child) {
+        while waitid(
+            Id::Pid(self.pid),
+            WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT,
+        )
+        .is_err()
+        {}
+        let mut status = self.lock();
+        *status = child.wait().ok();
+        drop(status);
+        self.ended.notify_all();
+    }
+
+    fn signal(&self, signal: Signal) {
+        let status = self.lock();
+        if status.is_none() {
+            let _ = kill(self.pid, signal); // a zombie takes it as well
+        }
+    }
+}
