@@ -1,0 +1,20 @@
+//! An agent's life under traffic: endpoints that come and go, kill -9, restart, bad manifests, clean-up.
+//!
+//! Real agents in the lab, real sockets; what they serve is written by the tests, file by file.
+
+mod changes;
+mod manifests;
+mod problems;
+mod restarts;
+mod stream;
+
+/// Skips the test with a line if namespaces cannot be made.
+macro_rules! needs_root {
+    () => {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("skipped: the lab needs root; use cargo xtask test");
+            return Ok(());
+        }
+    };
+}
+pub(crate) use needs_root;

@@ -1,0 +1,177 @@
+//! Traffic in the background that notices every loss: TCP and UDP streams and new connections.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use xtask::lab::{Netns, Protocol, probe::Probe};
+
+/// What a stream did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Done {
+    /// Exchanges, each answered.
+    pub(crate) rounds: u64,
+    /// Exchanges that were not answered in time. TCP repairs a loss, which then shows in `slowest`.
+    pub(crate) lost: u64,
+    /// The slowest exchange.
+    pub(crate) slowest: Duration,
+}
+
+/// Streams that run until they are told to stop.
+pub(crate) struct Streams {
+    stop: Arc<AtomicBool>,
+    rounds: Arc<AtomicU64>,
+    threads: Vec<(String, JoinHandle<Result<Done>>)>,
+}
+
+impl Streams {
+    /// One connection's requests, one UDP socket's requests, and connection after connection, to each
+    /// of `frontends`, from `client`.
+    pub(crate) fn start(client: &Netns, frontends: &[SocketAddr]) -> Result<Self> {
+        let mut streams = Self {
+            stop: Arc::default(),
+            rounds: Arc::default(),
+            threads: Vec::new(),
+        };
+        for &to in frontends {
+            // Sockets are opened inside the namespace and stay there; the threads need not.
+            let tcp = client.run(|| TcpStream::connect_timeout(&to, Duration::from_secs(3)))??;
+            let udp = client.run(|| UdpSocket::bind((any(&to), 0)))??;
+            streams.spawn(format!("TCP {to}"), move |stop, rounds| {
+                tcp_requests(tcp, stop, rounds)
+            });
+            streams.spawn(format!("UDP {to}"), move |stop, rounds| {
+                udp_requests(&udp, to, stop, rounds)
+            });
+        }
+        Ok(streams)
+    }
+
+    fn spawn(
+        &mut self,
+        name: String,
+        body: impl FnOnce(&AtomicBool, &AtomicU64) -> Result<Done> + Send + 'static,
+    ) {
+        let (stop, rounds) = (Arc::clone(&self.stop), Arc::clone(&self.rounds));
+        self.threads
+            .push((name, thread::spawn(move || body(&stop, &rounds))));
+    }
+
+    /// Waits until every stream has had some more exchanges.
+    pub(crate) fn wait_rounds(&self, more: u64) -> Result<()> {
+        let (until, start) = (self.rounds.load(Ordering::Relaxed) + more, Instant::now());
+        while self.rounds.load(Ordering::Relaxed) < until {
+            ensure!(
+                start.elapsed() < Duration::from_secs(20),
+                "the streams stand still"
+            );
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+
+    /// Stops and gives what each did.
+    pub(crate) fn finish(self) -> Result<Vec<(String, Done)>> {
+        self.stop.store(true, Ordering::Relaxed);
+        let join = |(name, thread): (String, JoinHandle<Result<Done>>)| {
+            let done = thread
+                .join()
+                .expect("no panic")
+                .with_context(|| name.clone())?;
+            Ok((name, done))
+        };
+        self.threads.into_iter().map(join).collect()
+    }
+}
+
+fn any(to: &SocketAddr) -> std::net::IpAddr {
+    if to.is_ipv4() {
+        std::net::Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
+    }
+}
+
+fn tcp_requests(mut tcp: TcpStream, stop: &AtomicBool, rounds: &AtomicU64) -> Result<Done> {
+    tcp.set_nodelay(true)?;
+    tcp.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let mut line = [0; 1];
+    while line != *b"\n" {
+        tcp.read_exact(&mut line)?;
+    }
+    repeat(stop, rounds, |round| {
+        let (sent, mut back) = (round.to_be_bytes(), [0; 8]);
+        tcp.write_all(&sent)?;
+        tcp.read_exact(&mut back)?;
+        ensure!(sent == back, "wrong bytes came back");
+        Ok(true)
+    })
+}
+
+fn udp_requests(
+    udp: &UdpSocket,
+    to: SocketAddr,
+    stop: &AtomicBool,
+    rounds: &AtomicU64,
+) -> Result<Done> {
+    udp.set_read_timeout(Some(Duration::from_millis(500)))?;
+    repeat(stop, rounds, |round| {
+        udp.send_to(&round.to_be_bytes(), to)?;
+        let mut back = [0; 256];
+        let Ok((length, from)) = udp.recv_from(&mut back) else {
+            return Ok(false);
+        };
+        ensure!(from == to, "{from} answered for {to}");
+        ensure!(
+            back[..length].ends_with(&round.to_be_bytes()),
+            "wrong bytes came back"
+        );
+        Ok(true)
+    })
+}
+
+fn repeat(
+    stop: &AtomicBool,
+    rounds: &AtomicU64,
+    mut exchange: impl FnMut(u64) -> Result<bool>,
+) -> Result<Done> {
+    let mut done = Done::default();
+    while !stop.load(Ordering::Relaxed) {
+        let start = Instant::now();
+        if exchange(done.rounds)? {
+            done.rounds += 1;
+            rounds.fetch_add(1, Ordering::Relaxed);
+        } else {
+            done.lost += 1;
+        }
+        done.slowest = done.slowest.max(start.elapsed());
+        // Often enough to notice a gap, seldom enough to leave the machine to others.
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(done)
+}
+
+/// Connections and datagrams, one after another, over every frontend; the names of those who answered.
+pub(crate) fn who_answers(
+    client: &Netns,
+    frontends: &[SocketAddr],
+    probes: usize,
+) -> Result<std::collections::BTreeSet<String>> {
+    let mut names = std::collections::BTreeSet::new();
+    for &to in frontends {
+        for protocol in Protocol::BOTH {
+            for _ in 0..probes {
+                names.insert(Probe::new(protocol, to).run_in(client)?.endpoint);
+            }
+        }
+    }
+    Ok(names)
+}
