@@ -139,3 +139,6 @@ fn write_side_by_side<'a, A: Address>(
     }
     if joined.is_empty() { Ok(()) } else { maps.write_slots(start, &joined) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -96,7 +96,7 @@ fn desired_frontend<A: Address>(
 fn check_ports(service: &Service) -> Result<(), Problem> {
     for (i, port) in service.ports.iter().enumerate() {
         let problem = |field, value, why| Problem {
-            service: Some(service.key.clone()),
+            service: Some(Arc::new(service.key.clone())),
             field: format!("spec.ports[{i}].{field}"),
             value,
             cause: Cause::Invalid(why),

@@ -154,7 +154,7 @@ impl Planner {
             let missing =
                 desired.ports.iter().filter(|want| !numbered.iter().any(|port| port.is(want)));
             missing.map(|want| Problem {
-                service: Some(ObjectKey::clone(service)),
+                service: Some(service.clone()),
                 field: "port".into(),
                 value: want.record.port.to_string(),
                 cause: Cause::NoRoom(Table::Services),
@@ -221,3 +221,6 @@ impl Port {
         (a.protocol, a.port_name) == (b.protocol, b.port_name)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -211,7 +211,7 @@ fn failure(step: Option<&Step>, error: &MapsError) -> Problem {
         },
     };
     Problem {
-        service: step.and_then(|step| step.service.as_deref().cloned()),
+        service: step.and_then(|step| step.service.clone()),
         field: field.into(),
         value,
         cause: match error {

@@ -9,7 +9,10 @@ mod parse;
 
 pub use parse::{RecordError, RecordedService, parse_record, restored_cluster_ips};
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 
 use lb_common::{
     address::{Address, Family},
@@ -29,7 +32,7 @@ const FAMILIES: usize = Family::BOTH.len();
 /// A [`Problem`] that names the field which does not fit.
 pub fn record(service: &Service, port: Option<&ServicePort>) -> Result<ServiceRecord, Problem> {
     let problem = |field: &str, value: String, cause| Problem {
-        service: Some(service.key.clone()),
+        service: Some(Arc::new(service.key.clone())),
         field: field.into(),
         value,
         cause,

@@ -62,8 +62,8 @@ fn damaged_maps() -> impl Strategy<Value = FakeMaps> {
             }
             maps.services.insert(id, record);
         }
-        maps.v4.frontends = v4.into_iter().map(|parts| frontend::<V4>(parts)).collect();
-        maps.v6.frontends = v6.into_iter().map(|parts| frontend::<V6>(parts)).collect();
+        maps.v4.frontends = v4.into_iter().map(frontend::<V4>).collect();
+        maps.v6.frontends = v6.into_iter().map(frontend::<V6>).collect();
         maps
     })
 }

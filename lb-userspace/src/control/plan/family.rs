@@ -158,7 +158,7 @@ where
             let winner = claims.last().map(|claim| &claim.service);
             let losers = claims.iter().rev().skip(1);
             losers.filter_map(move |loser| {
-                Some(problem(loser, key, Cause::ClaimedBy(ObjectKey::clone(winner?))))
+                Some(problem(loser, key, Cause::ClaimedBy(winner?.clone())))
             })
         });
         let starved = self.waiting.iter().filter_map(|(key, table)| {
@@ -170,7 +170,7 @@ where
 
 fn problem<A: Address>(claim: &Claim<A>, key: &FrontendKey<A>, cause: Cause) -> Problem {
     Problem {
-        service: Some(ObjectKey::clone(&claim.service)),
+        service: Some(claim.service.clone()),
         field: "frontend".into(),
         value: frontend_name(key),
         cause,

@@ -70,12 +70,12 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub(super) fn push(&mut self, id: u32, service: Option<&Arc<ObjectKey>>, op: Op) {
+    pub(in super::super) fn push(&mut self, id: u32, service: Option<&Arc<ObjectKey>>, op: Op) {
         self.steps.push(Step { id, service: service.cloned(), op });
     }
 
     /// The plan with its steps in the order in which they are safe.
-    pub(super) fn ordered(mut self) -> Self {
+    pub(in super::super) fn ordered(mut self) -> Self {
         self.steps.sort_by_key(|step| step.op.phase());
         self
     }
