@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Range,
     time::{Duration, Instant},
 };
 
@@ -79,6 +80,22 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
             services: services.map(|service| (service.key.clone(), service)).collect(),
             slices: slices.map(|slice| (slice.key.clone(), slice)).collect(),
         }
+    })
+}
+
+/// Worlds that follow one another; often only the Services or only the slices change.
+pub(crate) fn worlds(count: Range<usize>) -> impl Strategy<Value = Vec<World>> {
+    prop::collection::vec((world(), 0..4u8), count).prop_map(|steps| {
+        let mut worlds: Vec<World> = Vec::new();
+        for (mut world, kept) in steps {
+            match (worlds.last(), kept) {
+                (Some(last), 0) => world.services = last.services.clone(),
+                (Some(last), 1 | 2) => world.slices = last.slices.clone(),
+                _ => {}
+            }
+            worlds.push(world);
+        }
+        worlds
     })
 }
 
