@@ -34,7 +34,7 @@ pub struct DesiredService {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DesiredPort {
     /// Its record, which also names it.
-    pub record: ServiceRecord,
+    pub record: Arc<ServiceRecord>,
     /// How IPv4 clients reach it.
     pub v4: Option<DesiredFrontend<V4>>,
     /// How IPv6 clients reach it.
@@ -66,7 +66,7 @@ pub fn find_desired(index: &Index, key: &ObjectKey) -> Result<Option<DesiredServ
         ports.map(|port| desired_port(entry, service, port)).collect::<Result<_, _>>()?
     } else {
         // Rule 3: never served; the record is there to be listed.
-        vec![DesiredPort { record: record(service, None)?, v4: None, v6: None }]
+        vec![DesiredPort { record: record(service, None)?.into(), v4: None, v6: None }]
     };
     Ok(Some(DesiredService { since: entry.since, ports }))
 }
@@ -79,7 +79,7 @@ fn desired_port(
     let record = record(service, Some(port))?;
     let v4 = desired_frontend(&record, port, &entry.v4);
     let v6 = desired_frontend(&record, port, &entry.v6);
-    Ok(DesiredPort { record, v4, v6 })
+    Ok(DesiredPort { record: record.into(), v4, v6 })
 }
 
 fn desired_frontend<A: Address>(

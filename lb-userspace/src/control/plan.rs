@@ -76,7 +76,7 @@ pub struct Planner {
 #[derive(Clone, Debug)]
 pub(super) struct Port {
     pub(super) id: u32,
-    pub(super) record: ServiceRecord,
+    pub(super) record: Arc<ServiceRecord>,
 }
 
 impl Planner {
@@ -182,13 +182,13 @@ impl Planner {
                 continue;
             };
             let record = known.map(|port| port.record);
-            if record != Some(want.record) {
-                plan.push(id, Some(service), Op::PutService(Box::new(want.record)));
+            if record.as_ref() != Some(&want.record) {
+                plan.push(id, Some(service), Op::PutService(want.record.clone()));
             }
             let since = desired.as_ref().map_or(0, |desired| desired.since);
-            self.v4.update(service, id, since, record.as_ref(), want.v4.as_ref());
-            self.v6.update(service, id, since, record.as_ref(), want.v6.as_ref());
-            after.push(Port { id, record: want.record });
+            self.v4.update(service, id, since, record.as_deref(), want.v4.as_ref());
+            self.v6.update(service, id, since, record.as_deref(), want.v6.as_ref());
+            after.push(Port { id, record: want.record.clone() });
         }
         for Port { id, record } in before {
             self.v4.update(service, id, 0, Some(&record), None);

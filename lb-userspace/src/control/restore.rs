@@ -44,7 +44,7 @@ pub fn restore_planner(maps: &impl Maps) -> Result<Planner, MapsError> {
     let v6 = restore_family::<V6>(maps, &ports)?;
     let mut services: HashMap<_, Vec<Port>> = HashMap::new();
     for (id, (service, record)) in ports {
-        services.entry(service).or_default().push(Port { id, record });
+        services.entry(service).or_default().push(Port { id, record: record.into() });
     }
     Ok(Planner::new(services, orphans, ids, v4, v6))
 }

@@ -17,7 +17,7 @@ use lb_common::address::Family;
 
 use crate::world::list;
 
-fn service(i: u16) -> Service {
+pub(crate) fn service(i: u16) -> Service {
     let [high, low] = i.to_be_bytes();
     Service {
         key: ObjectKey::new("default", format!("s{i}")),
@@ -29,7 +29,7 @@ fn service(i: u16) -> Service {
     }
 }
 
-fn slice(i: u16, endpoints: u8) -> EndpointSlice {
+pub(crate) fn slice(i: u16, endpoints: u8) -> EndpointSlice {
     let [high, low] = i.to_be_bytes();
     let address = |host| [10, high, low, host].into();
     let conditions = Conditions::default();

@@ -2,7 +2,8 @@
 //!
 //! `behaviours/` holds one small script per behaviour; `behaviours` runs them all, with sound and with
 //! faulty maps. `properties` throws random worlds at it and compares with `reference`, which works the
-//! same out naively. `cost` counts calls. `audit` watches every write for what must never happen.
+//! same out naively. `cost` counts calls, `retry` watches the clock, and `audit` watches every write for
+//! what must never happen.
 
 mod audit;
 mod behaviours;
@@ -10,5 +11,6 @@ mod cost;
 mod meaning;
 mod properties;
 mod reference;
+mod retry;
 mod script;
 mod world;

@@ -96,7 +96,7 @@ fn plan(count: u32) -> Plan {
         plan.push(id, None, Op::V4(FamilyOp::PutFrontend { key, value }));
         let endpoints = endpoints(id + 1, count as usize);
         plan.push(id, None, Op::V4(FamilyOp::WriteSlots { base, endpoints }));
-        plan.push(id, None, Op::PutService(Box::new(record())));
+        plan.push(id, None, Op::PutService(record().into()));
     }
     plan.ordered()
 }

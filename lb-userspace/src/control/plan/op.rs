@@ -15,7 +15,7 @@ pub enum Op {
     /// Set the traffic counters of the id to zero: its last owner's are none of the next one's.
     ResetTraffic,
     /// Write or replace the record of the id.
-    PutService(Box<ServiceRecord>),
+    PutService(Arc<ServiceRecord>),
     /// On IPv4 maps.
     V4(FamilyOp<V4>),
     /// On IPv6 maps.

@@ -28,7 +28,7 @@ fn change(name: &str, vip: u8, port_name: &str) -> Change {
     };
     let record = record::record(&service, Some(&port)).expect("it fits");
     let port = DesiredPort {
-        record,
+        record: record.into(),
         v4: record::find_frontend(&record)
             .map(|key| DesiredFrontend { key, endpoints: Arc::new([Endpoint::new(V4(1), 80)]) }),
         v6: record::find_frontend(&record).map(|key| DesiredFrontend {
