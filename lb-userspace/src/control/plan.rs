@@ -11,6 +11,7 @@ mod family;
 mod ids;
 mod op;
 mod quarantine;
+mod settle;
 mod slots;
 
 use std::{
@@ -75,7 +76,7 @@ pub struct Planner {
 #[derive(Clone, Debug)]
 pub(super) struct Port {
     pub(super) id: u32,
-    pub(super) record: ServiceRecord,
+    pub(super) record: Arc<ServiceRecord>,
 }
 
 impl Planner {
@@ -87,14 +88,7 @@ impl Planner {
         v4: FamilyPlanner<V4>,
         v6: FamilyPlanner<V6>,
     ) -> Self {
-        Self {
-            services,
-            orphans,
-            ids,
-            numberless: BTreeMap::new(),
-            v4,
-            v6,
-        }
+        Self { services, orphans, ids, numberless: BTreeMap::new(), v4, v6 }
     }
 
     /// Says what brings the maps to what `changes` want, and takes it for done.
@@ -157,20 +151,16 @@ impl Planner {
     pub fn problems(&self) -> impl Iterator<Item = Problem> {
         let numberless = self.numberless.iter().flat_map(|(service, desired)| {
             let numbered = self.services.get(service).map_or(&[][..], Vec::as_slice);
-            let missing = desired
-                .ports
-                .iter()
-                .filter(|want| !numbered.iter().any(|port| port.is(want)));
+            let missing =
+                desired.ports.iter().filter(|want| !numbered.iter().any(|port| port.is(want)));
             missing.map(|want| Problem {
-                service: Some(ObjectKey::clone(service)),
+                service: Some(service.clone()),
                 field: "port".into(),
                 value: want.record.port.to_string(),
                 cause: Cause::NoRoom(Table::Services),
             })
         });
-        numberless
-            .chain(self.v4.problems())
-            .chain(self.v6.problems())
+        numberless.chain(self.v4.problems()).chain(self.v6.problems())
     }
 
     fn plan_service(
@@ -185,27 +175,20 @@ impl Planner {
         for want in desired.iter().flat_map(|desired| &desired.ports) {
             let known = before.iter().position(|port| port.is(want));
             let known = known.map(|at| before.swap_remove(at));
-            let Some(id) = known
-                .as_ref()
-                .map(|port| port.id)
-                .or_else(|| self.find_id(service, plan))
+            let Some(id) =
+                known.as_ref().map(|port| port.id).or_else(|| self.find_id(service, plan))
             else {
                 numberless = true;
                 continue;
             };
             let record = known.map(|port| port.record);
-            if record != Some(want.record) {
-                plan.push(id, Some(service), Op::PutService(Box::new(want.record)));
+            if record.as_ref() != Some(&want.record) {
+                plan.push(id, Some(service), Op::PutService(want.record.clone()));
             }
             let since = desired.as_ref().map_or(0, |desired| desired.since);
-            self.v4
-                .update(service, id, since, record.as_ref(), want.v4.as_ref());
-            self.v6
-                .update(service, id, since, record.as_ref(), want.v6.as_ref());
-            after.push(Port {
-                id,
-                record: want.record,
-            });
+            self.v4.update(service, id, since, record.as_deref(), want.v4.as_ref());
+            self.v6.update(service, id, since, record.as_deref(), want.v6.as_ref());
+            after.push(Port { id, record: want.record.clone() });
         }
         for Port { id, record } in before {
             self.v4.update(service, id, 0, Some(&record), None);
@@ -238,3 +221,6 @@ impl Port {
         (a.protocol, a.port_name) == (b.protocol, b.port_name)
     }
 }
+
+#[cfg(test)]
+mod tests;

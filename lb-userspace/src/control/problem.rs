@@ -3,7 +3,7 @@
 //! A problem concerns one service and never stops the others (rule 95). It is not logged here: the
 //! agent prints, counts and shows what [`SyncReport`](super::reconcile::SyncReport) carries.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use super::maps::Table;
 use crate::model::ObjectKey;
@@ -12,7 +12,7 @@ use crate::model::ObjectKey;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
     /// The Service concerned; `None` when it concerns the maps as such or something no Service owns.
-    pub service: Option<ObjectKey>,
+    pub service: Option<Arc<ObjectKey>>,
     /// The field of the Service, in the API's spelling, or the map.
     pub field: String,
     /// The field's value, or the entry of the map.
@@ -25,7 +25,7 @@ pub struct Problem {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
     /// Another Service has claimed the same frontend more recently and is served in its place (rule 90).
-    ClaimedBy(ObjectKey),
+    ClaimedBy(Arc<ObjectKey>),
     /// A map has no room for it (rule 95). It is tried again when room appears.
     NoRoom(Table),
     /// A name does not fit the record of a service.
@@ -64,10 +64,10 @@ mod tests {
     #[test]
     fn a_problem_names_object_field_and_value() {
         let problem = Problem {
-            service: Some(ObjectKey::new("default", "web")),
+            service: Some(ObjectKey::new("default", "web").into()),
             field: "spec.clusterIPs".into(),
             value: "10.96.0.1:80/TCP".into(),
-            cause: Cause::ClaimedBy(ObjectKey::new("default", "new")),
+            cause: Cause::ClaimedBy(ObjectKey::new("default", "new").into()),
         };
         assert_eq!(
             problem.to_string(),

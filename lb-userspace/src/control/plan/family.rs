@@ -1,7 +1,7 @@
 //! The planner of one family: frontends, their claims and their slots. One body for IPv4 and IPv6.
 //!
-//! A plan first settles all claims and only then compares each frontend concerned with what is in the
-//! map, so that a frontend that changes hands within one plan is replaced and not removed.
+//! A plan first takes in all claims and only then settles each frontend concerned, so that one that
+//! changes hands within one plan is replaced and not removed.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -10,12 +10,13 @@ use std::{
 
 use lb_common::{
     address::Address,
-    tables::{Frontend, FrontendKey, ServiceRecord},
+    tables::{FrontendKey, ServiceRecord},
 };
 
 use super::{
     FamilyOp, Op, Plan, SlotPool,
-    entry::{Claim, Entry, Served},
+    entry::{Claim, Entry},
+    settle::Settlement,
 };
 use crate::{
     control::{
@@ -32,7 +33,7 @@ use crate::{
 pub struct FamilyPlanner<A> {
     entries: HashMap<FrontendKey<A>, Entry<A>>,
     slots: SlotPool,
-    /// Frontends to compare in this plan.
+    /// Frontends to settle in this plan.
     touched: BTreeSet<FrontendKey<A>>,
     /// Frontends with more than one claim.
     contested: BTreeSet<FrontendKey<A>>,
@@ -50,11 +51,7 @@ where
         entries: HashMap<FrontendKey<A>, Entry<A>>,
         slots: SlotPool,
     ) -> Self {
-        Self {
-            entries,
-            slots,
-            ..Self::default()
-        }
+        Self { entries, slots, ..Self::default() }
     }
 
     /// Begins the next plan: takes up what waits for room if there may be some now, or if told to.
@@ -62,17 +59,12 @@ where
         let freed = self.slots.advance();
         let removed = std::mem::take(&mut self.removed);
         let waits_for = |wanted: Table| {
-            self.waiting
-                .iter()
-                .filter(move |(_, table)| **table == wanted)
-                .map(|(key, _)| *key)
+            self.waiting.iter().filter(move |(_, table)| **table == wanted).map(|(key, _)| *key)
         };
         let slots = waits_for(Table::Slots(A::FAMILY));
-        self.touched
-            .extend(slots.take(if freed || retry { usize::MAX } else { 0 }));
+        self.touched.extend(slots.take(if freed || retry { usize::MAX } else { 0 }));
         let frontends = waits_for(Table::Frontends(A::FAMILY));
-        self.touched
-            .extend(frontends.take(if retry { usize::MAX } else { removed }));
+        self.touched.extend(frontends.take(if retry { usize::MAX } else { removed }));
     }
 
     /// Puts the claim of `id` where `desired` says and withdraws it from where `before`, the record it
@@ -93,12 +85,7 @@ where
             self.touched.insert(key);
         }
         if let Some(DesiredFrontend { key, endpoints }) = desired {
-            let claim = Claim {
-                service: service.clone(),
-                id,
-                since,
-                endpoints: endpoints.clone(),
-            };
+            let claim = Claim { service: service.clone(), id, since, endpoints: endpoints.clone() };
             self.entries.entry(*key).or_default().claim(claim);
             self.touched.insert(*key);
         }
@@ -106,35 +93,39 @@ where
 
     /// Marks every frontend that nobody claims, so that it is removed (rule 92).
     pub(super) fn touch_unclaimed(&mut self) {
-        let unclaimed = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| entry.claims.is_empty());
+        let unclaimed = self.entries.iter().filter(|(_, entry)| entry.claims.is_empty());
         self.touched.extend(unclaimed.map(|(key, _)| *key));
     }
 
     /// Adds what brings the touched frontends to what their claims say.
     pub(super) fn settle(&mut self, plan: &mut Plan) {
-        for key in std::mem::take(&mut self.touched) {
-            let Some(entry) = self.entries.get_mut(&key) else {
-                continue;
-            };
-            let was_served = entry.served.is_some();
-            let missing = settle(&key, entry, &mut self.slots, plan);
-            self.removed += usize::from(was_served && entry.served.is_none());
-            match missing {
+        let mut settlement = Settlement::new(&mut self.slots, plan);
+        let touched = std::mem::take(&mut self.touched).into_iter();
+        let is_unclaimed = |key: &FrontendKey<A>| {
+            self.entries.get(key).is_some_and(|entry| entry.claims.is_empty())
+        };
+        let (unclaimed, claimed): (Vec<_>, Vec<_>) = touched.partition(is_unclaimed);
+        for key in unclaimed {
+            self.contested.remove(&key);
+            self.waiting.remove(&key);
+            let entry = self.entries.remove(&key);
+            if let Some(served) = entry.and_then(|entry| entry.served) {
+                settlement.remove(&key, served);
+            }
+        }
+        for key in claimed {
+            let Some(entry) = self.entries.get_mut(&key) else { continue };
+            match settlement.settle(&key, entry) {
                 Some(table) => self.waiting.insert(key, table),
                 None => self.waiting.remove(&key),
             };
-            match entry.claims.len() {
-                0 => {
-                    self.entries.remove(&key);
-                    self.contested.remove(&key);
-                }
-                1 => drop(self.contested.remove(&key)),
-                _ => drop(self.contested.insert(key)),
+            if entry.claims.len() > 1 {
+                self.contested.insert(key);
+            } else {
+                self.contested.remove(&key);
             }
         }
+        self.removed += settlement.finish();
     }
 
     /// Takes note that a new frontend found no room in its map.
@@ -164,114 +155,22 @@ where
     pub(super) fn problems(&self) -> impl Iterator<Item = Problem> {
         let conflicts = self.contested.iter().flat_map(|key| {
             let claims = self.entries.get(key).map_or(&[][..], |entry| &entry.claims);
-            let (winner, losers) = claims
-                .split_last()
-                .map_or((None, claims), |(w, l)| (Some(w), l));
-            losers.iter().filter_map(move |loser| {
-                Some(problem(
-                    loser,
-                    key,
-                    Cause::ClaimedBy(ObjectKey::clone(&winner?.service)),
-                ))
+            let winner = claims.last().map(|claim| &claim.service);
+            let losers = claims.iter().rev().skip(1);
+            losers.filter_map(move |loser| {
+                Some(problem(loser, key, Cause::ClaimedBy(winner?.clone())))
             })
         });
         let starved = self.waiting.iter().filter_map(|(key, table)| {
-            Some(problem(
-                self.entries.get(key)?.claims.last()?,
-                key,
-                Cause::NoRoom(*table),
-            ))
+            Some(problem(self.entries.get(key)?.claims.last()?, key, Cause::NoRoom(*table)))
         });
         conflicts.chain(starved)
     }
 }
 
-/// Adds what brings one frontend to what its newest claim says; the map that has no room for it, if any.
-fn settle<A: Address>(
-    key: &FrontendKey<A>,
-    entry: &mut Entry<A>,
-    slots: &mut SlotPool,
-    plan: &mut Plan,
-) -> Option<Table>
-where
-    Op: From<FamilyOp<A>>,
-{
-    let remove = |served: Served<A>, slots: &mut SlotPool, plan: &mut Plan| {
-        slots.release(served.range);
-        let op = FamilyOp::RemoveFrontend { key: *key };
-        plan.push(served.value.service, served.service.as_ref(), op.into());
-    };
-    let Some(claim) = entry.claims.last() else {
-        if let Some(served) = entry.served.take() {
-            remove(served, slots, plan);
-        }
-        return None;
-    };
-    let kept = entry
-        .served
-        .as_ref()
-        .filter(|served| served.endpoints.as_ref() == Some(&claim.endpoints));
-    let (range, is_new) = if let Some(served) = kept {
-        (served.range, false)
-    } else if let Some(range) = u32::try_from(claim.endpoints.len())
-        .ok()
-        .and_then(|len| slots.find_room(len))
-    {
-        (range, true)
-    } else {
-        // It stays as it was, unless that is another Service's that does not want it any more.
-        let left = |served: &mut Served<A>| {
-            entry
-                .claims
-                .iter()
-                .all(|claim| claim.id != served.value.service)
-        };
-        if let Some(served) = entry.served.take_if(left) {
-            remove(served, slots, plan);
-        }
-        return Some(Table::Slots(A::FAMILY));
-    };
-    let push =
-        |plan: &mut Plan, op: FamilyOp<A>| plan.push(claim.id, Some(&claim.service), op.into());
-    if is_new && range.len > 0 {
-        push(
-            plan,
-            FamilyOp::WriteSlots {
-                base: range.base,
-                endpoints: claim.endpoints.clone(),
-            },
-        );
-    }
-    let value = Frontend {
-        slot_base: range.base,
-        slot_count: range.len,
-        service: claim.id,
-        flags: 0,
-    };
-    if entry
-        .served
-        .as_ref()
-        .is_none_or(|served| served.value != value)
-    {
-        push(plan, FamilyOp::PutFrontend { key: *key, value });
-    }
-    let now = Served {
-        service: Some(claim.service.clone()),
-        value,
-        range,
-        endpoints: Some(claim.endpoints.clone()),
-    };
-    if let Some(before) = entry.served.replace(now)
-        && is_new
-    {
-        slots.release(before.range);
-    }
-    None
-}
-
 fn problem<A: Address>(claim: &Claim<A>, key: &FrontendKey<A>, cause: Cause) -> Problem {
     Problem {
-        service: Some(ObjectKey::clone(&claim.service)),
+        service: Some(claim.service.clone()),
         field: "frontend".into(),
         value: frontend_name(key),
         cause,

@@ -15,7 +15,7 @@ pub enum Op {
     /// Set the traffic counters of the id to zero: its last owner's are none of the next one's.
     ResetTraffic,
     /// Write or replace the record of the id.
-    PutService(Box<ServiceRecord>),
+    PutService(Arc<ServiceRecord>),
     /// On IPv4 maps.
     V4(FamilyOp<V4>),
     /// On IPv6 maps.
@@ -70,16 +70,12 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub(super) fn push(&mut self, id: u32, service: Option<&Arc<ObjectKey>>, op: Op) {
-        self.steps.push(Step {
-            id,
-            service: service.cloned(),
-            op,
-        });
+    pub(in super::super) fn push(&mut self, id: u32, service: Option<&Arc<ObjectKey>>, op: Op) {
+        self.steps.push(Step { id, service: service.cloned(), op });
     }
 
     /// The plan with its steps in the order in which they are safe.
-    pub(super) fn ordered(mut self) -> Self {
+    pub(in super::super) fn ordered(mut self) -> Self {
         self.steps.sort_by_key(|step| step.op.phase());
         self
     }

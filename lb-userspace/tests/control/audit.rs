@@ -1,0 +1,132 @@
+//! Maps that watch how they are written: each of these would send a packet astray.
+//!
+//! Slots that a frontend in force leads to are not written, nor those that one has led to until this or
+//! the last plan (a packet may still be on its way there). A frontend that is put leads to slots of its
+//! own (or to those of a frontend that it replaces) and to a record.
+
+use duolb::control::maps::{FamilyDump, FamilyMaps, Maps, MapsError, fake::FakeMaps};
+use lb_common::{
+    address::{Address, Family, V4, V6},
+    tables::{Endpoint, Frontend, FrontendKey, ServiceRecord},
+};
+
+#[derive(Clone, Debug)]
+pub(crate) struct AuditedMaps {
+    pub(crate) inner: FakeMaps,
+    /// Whether what a frontend has led to lately is watched too. Not when operations fail: the planner
+    /// then starts afresh, after a pause.
+    watches_past: bool,
+    /// Ranges that frontends led to until this and the last plan.
+    past: [Vec<(Family, u32, u32)>; 2],
+}
+
+impl AuditedMaps {
+    pub(crate) fn new(inner: FakeMaps, watches_past: bool) -> Self {
+        Self { inner, watches_past, past: Default::default() }
+    }
+
+    /// Another plan begins.
+    pub(crate) fn begin_plan(&mut self) {
+        self.past.rotate_left(1);
+        self.past[1].clear();
+    }
+
+    fn leave<A: Address>(&mut self, key: &FrontendKey<A>)
+    where
+        FakeMaps: FamilyMaps<A>,
+    {
+        let before = dump::<A>(&self.inner).frontends.into_iter().find(|(other, _)| other == key);
+        if let Some((_, value)) = before {
+            self.past[1].push((A::FAMILY, value.slot_base, value.slot_count));
+        }
+    }
+}
+
+fn dump<A: Address>(maps: &FakeMaps) -> FamilyDump<A>
+where
+    FakeMaps: FamilyMaps<A>,
+{
+    maps.dump().expect("maps in memory")
+}
+
+fn overlap((a, a_len): (u32, u32), (b, b_len): (u32, u32)) -> bool {
+    a_len > 0 && b_len > 0 && a < b + b_len && b < a + a_len
+}
+
+impl<A: Address> FamilyMaps<A> for AuditedMaps
+where
+    FakeMaps: FamilyMaps<A>,
+{
+    fn slot_capacity(&self) -> u32 {
+        self.inner.slot_capacity()
+    }
+
+    fn write_slots(&mut self, base: u32, endpoints: &[Endpoint<A>]) -> Result<(), MapsError> {
+        let written = (base, u32::try_from(endpoints.len()).unwrap());
+        for (key, value) in dump::<A>(&self.inner).frontends {
+            let range = (value.slot_base, value.slot_count);
+            assert!(!overlap(written, range), "slots of {key:?} are overwritten: {written:?}");
+        }
+        let past = self.past.iter().flatten().filter(|_| self.watches_past);
+        for (family, base, len) in past.filter(|(family, ..)| *family == A::FAMILY) {
+            let range = (*base, *len);
+            assert!(!overlap(written, range), "{family} slots {range:?} are reused too early");
+        }
+        self.inner.write_slots(base, endpoints)
+    }
+
+    fn put_frontend(&mut self, key: &FrontendKey<A>, value: &Frontend) -> Result<(), MapsError> {
+        let owned = (value.slot_base, value.slot_count);
+        for (other, before) in dump::<A>(&self.inner).frontends {
+            let range = (before.slot_base, before.slot_count);
+            // A service port may take its endpoints along to another frontend.
+            let moves = range == owned && before.service == value.service;
+            let sound = other == *key || moves || !overlap(owned, range);
+            assert!(sound, "{key:?} and {other:?} share slots");
+        }
+        assert!(self.inner.services.contains_key(&value.service), "{key:?} has no record");
+        let range_is_kept = dump::<A>(&self.inner)
+            .frontends
+            .iter()
+            .any(|(other, before)| other == key && (before.slot_base, before.slot_count) == owned);
+        if !range_is_kept {
+            self.leave(key);
+        }
+        self.inner.put_frontend(key, value)
+    }
+
+    fn remove_frontend(&mut self, key: &FrontendKey<A>) -> Result<(), MapsError> {
+        self.leave(key);
+        self.inner.remove_frontend(key)
+    }
+
+    fn dump(&self) -> Result<FamilyDump<A>, MapsError> {
+        self.inner.dump()
+    }
+}
+
+impl Maps for AuditedMaps {
+    fn service_capacity(&self) -> u32 {
+        self.inner.service_capacity()
+    }
+
+    fn put_service(&mut self, id: u32, record: &ServiceRecord) -> Result<(), MapsError> {
+        self.inner.put_service(id, record)
+    }
+
+    fn remove_service(&mut self, id: u32) -> Result<(), MapsError> {
+        let frontends = dump::<V4>(&self.inner).frontends.into_iter().map(|(_, value)| value);
+        let v6 = dump::<V6>(&self.inner).frontends.into_iter().map(|(_, value)| value);
+        let is_used = frontends.chain(v6).any(|value| value.service == id);
+        assert!(!is_used || !self.watches_past, "record {id} is removed while a frontend needs it");
+        self.inner.remove_service(id)
+    }
+
+    fn reset_traffic(&mut self, id: u32) -> Result<(), MapsError> {
+        self.inner.reset_traffic(id)
+    }
+
+    fn services(&self) -> Result<Vec<(u32, ServiceRecord)>, MapsError> {
+        self.inner.services()
+    }
+}

@@ -1,0 +1,90 @@
+//! What a change costs, counted in calls to the maps.
+
+use std::time::Instant;
+
+use duolb::{
+    control::{
+        maps::fake::{Calls, FakeMaps},
+        reconcile::Reconciler,
+    },
+    model::{
+        Conditions, EndpointSlice, ObjectKey, Protocol, Service, ServiceKind, ServicePort,
+        SliceEndpoint, SlicePort,
+    },
+    source::Event,
+};
+use lb_common::address::Family;
+
+use crate::world::list;
+
+pub(crate) fn service(i: u16) -> Service {
+    let [high, low] = i.to_be_bytes();
+    Service {
+        key: ObjectKey::new("default", format!("s{i}")),
+        kind: ServiceKind::ClusterIp,
+        ip_family_policy: None,
+        ip_families: vec![Family::V4],
+        cluster_ips: vec![[10, 96, high, low].into()],
+        ports: vec![ServicePort { name: "http".into(), protocol: Protocol::Tcp, port: 80 }],
+    }
+}
+
+pub(crate) fn slice(i: u16, endpoints: u8) -> EndpointSlice {
+    let [high, low] = i.to_be_bytes();
+    let address = |host| [10, high, low, host].into();
+    let conditions = Conditions::default();
+    EndpointSlice {
+        key: ObjectKey::new("default", format!("s{i}-1")),
+        service: format!("s{i}"),
+        family: Family::V4,
+        ports: vec![SlicePort { name: "http".into(), protocol: Protocol::Tcp, port: 8080 }],
+        endpoints: (0..endpoints)
+            .map(|host| SliceEndpoint { address: address(host), conditions, node: None })
+            .collect(),
+    }
+}
+
+fn agent_with(services: u16, endpoints: u8) -> Reconciler<FakeMaps> {
+    let mut agent = Reconciler::new(FakeMaps::new(20_000, 20_000, 2_000_000));
+    let objects = (0..services)
+        .flat_map(|i| [Event::ApplyService(service(i)), Event::ApplySlice(slice(i, endpoints))]);
+    list(&mut agent, objects.collect());
+    assert_eq!(agent.sync(Instant::now()).problems, []);
+    agent
+}
+
+#[test]
+fn one_changed_endpoint_costs_the_same_among_ten_and_among_ten_thousand_services() {
+    let cost = |services| {
+        let mut agent = agent_with(services, 3);
+        agent.maps_mut().take_calls();
+        agent.handle(Event::ApplySlice(slice(7, 4)));
+        agent.sync(Instant::now());
+        agent.maps_mut().take_calls()
+    };
+    let expected = Calls { write_slots: 1, slots: 4, put_frontend: 1, ..Calls::default() };
+    assert_eq!(cost(10), expected);
+    assert_eq!(cost(10_000), expected);
+}
+
+#[test]
+fn a_cold_start_goes_out_in_few_large_calls() {
+    let mut agent = agent_with(10_000, 3);
+    let calls = agent.maps_mut().take_calls();
+    assert_eq!(calls.slots, 30_000, "each slot is written once");
+    assert!(calls.total() < 30, "{calls:?}");
+}
+
+#[test]
+fn an_event_that_changes_nothing_costs_nothing() {
+    let mut agent = agent_with(10, 3);
+    agent.maps_mut().take_calls();
+    agent.handle(Event::ApplyService(service(7)));
+    agent.handle(Event::ApplySlice(slice(7, 3)));
+    // A condition that changes no list of endpoints.
+    let mut unready = slice(7, 3);
+    unready.endpoints[0].conditions.serving = false;
+    agent.handle(Event::ApplySlice(unready));
+    assert_eq!(agent.sync(Instant::now()).ops, 0);
+    assert_eq!(agent.maps().calls, Calls::default());
+}

@@ -1,0 +1,178 @@
+//! Whatever happens in whatever order, the maps end up meaning what the objects say.
+
+use std::time::Instant;
+
+use duolb::control::{
+    maps::{fake::FakeMaps, faulty::FaultyMaps},
+    reconcile::Reconciler,
+};
+use lb_common::{
+    address::{Address, Family, V4, V6},
+    tables::{Frontend, FrontendKey, ServiceRecord},
+};
+use proptest::{collection::vec, prelude::*};
+
+use crate::{
+    audit::AuditedMaps,
+    meaning::Meaning,
+    world::{Audited, World, list, restart, sync, world, worlds},
+};
+
+/// Takes the agent through `worlds`, calling it after so many events each time; checks each.
+fn travel<M: Audited>(maps: M, worlds: &[World], seed: u64, batch: usize) -> Reconciler<M> {
+    let mut now = Instant::now();
+    let mut agent = Reconciler::new(maps);
+    list(&mut agent, vec![]);
+    let mut before = World::default();
+    for (world, i) in worlds.iter().zip(1..) {
+        let events = before.events_to(world, seed.wrapping_mul(i));
+        for events in events.chunks(batch) {
+            events.iter().for_each(|event| agent.handle(event.clone()));
+            agent.maps_mut().audited().begin_plan();
+            agent.sync(now);
+        }
+        let report = sync(&mut agent, &mut now);
+        assert_eq!(report.problems, []);
+        assert_eq!(Meaning::of(&agent.maps_mut().audited().inner), world.meaning());
+        before = world.clone();
+    }
+    agent
+}
+
+fn audited(strict: bool) -> AuditedMaps {
+    AuditedMaps::new(FakeMaps::new(64, 64, 256), strict)
+}
+
+/// Maps as a broken agent might leave them.
+fn damaged_maps() -> impl Strategy<Value = FakeMaps> {
+    let frontends = || vec((1..6u8, 80..82u16, 0..12u32, 0..40u32, 0..12u32), 0..8);
+    let records = vec((0..70u32, 0..4usize, any::<bool>()), 0..8);
+    (world(), records, frontends(), frontends()).prop_map(|(world, records, v4, v6)| {
+        let mut maps = FakeMaps::new(64, 64, 32);
+        let services: Vec<_> = world.services.values().collect();
+        for (id, service, is_garbage) in records {
+            let Some(service) = services.get(service) else {
+                continue;
+            };
+            let port = service.ports.first();
+            let mut record: ServiceRecord =
+                duolb::control::record::record(service, port).expect("a sound service");
+            if is_garbage {
+                record.kind = 77;
+            }
+            maps.services.insert(id, record);
+        }
+        maps.v4.frontends = v4.into_iter().map(frontend::<V4>).collect();
+        maps.v6.frontends = v6.into_iter().map(frontend::<V6>).collect();
+        maps
+    })
+}
+
+fn frontend<A: Address>(
+    (vip, port, slot_base, slot_count, service): (u8, u16, u32, u32, u32),
+) -> (FrontendKey<A>, Frontend) {
+    let ip = match A::FAMILY {
+        Family::V4 => [10, 96, 0, vip].into(),
+        Family::V6 => [0xfd00, 0, 0, 0, 0, 0, 0, vip.into()].into(),
+    };
+    let key = FrontendKey::new(A::from_ip(ip).expect("of that family"), port.to_be(), 6);
+    (key, Frontend { slot_base, slot_count, service, flags: slot_count & 1 })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+
+    #[test]
+    fn any_order_of_events_in_any_batches_leads_to_the_same_meaning(
+        worlds in worlds(1..8), seed: u64, batch in 1..8usize,
+    ) {
+        travel(audited(true), &worlds, seed, batch);
+    }
+
+    #[test]
+    fn maps_that_fail_end_up_right_all_the_same(
+        worlds in worlds(1..4), seed: u64, batch in 1..8usize, rate in 1..100u8,
+    ) {
+        travel(FaultyMaps::new(audited(false), rate, seed), &worlds, seed, batch);
+    }
+
+    #[test]
+    fn a_restart_into_an_unchanged_world_writes_nothing(
+        worlds in worlds(1..4), seed: u64, batch in 1..8usize,
+    ) {
+        let mut agent = restart(travel(audited(true), &worlds, seed, batch));
+        agent.maps_mut().inner.take_calls();
+        list(&mut agent, worlds[worlds.len() - 1].objects(!seed));
+        let report = sync(&mut agent, &mut Instant::now());
+        prop_assert_eq!(report.ops, 0);
+        prop_assert_eq!(agent.maps().inner.calls.total(), 0);
+    }
+
+    #[test]
+    fn a_restart_into_another_world_leaves_nothing_of_the_old_one(
+        worlds in worlds(1..4), other in world(), seed: u64,
+    ) {
+        let mut agent = restart(travel(audited(true), &worlds, seed, 3));
+        list(&mut agent, other.objects(seed));
+        sync(&mut agent, &mut Instant::now());
+        prop_assert_eq!(Meaning::of(&agent.maps().inner), other.meaning());
+    }
+
+    #[test]
+    fn a_relist_has_the_effect_of_the_events_it_replaces(
+        worlds in worlds(2..4), seed: u64,
+    ) {
+        let mut agent = Reconciler::new(audited(true));
+        let mut now = Instant::now();
+        for world in &worlds {
+            list(&mut agent, world.objects(seed));
+            sync(&mut agent, &mut now);
+            prop_assert_eq!(Meaning::of(&agent.maps().inner), world.meaning());
+        }
+    }
+
+    #[test]
+    fn damaged_maps_are_made_right(maps in damaged_maps(), world in world(), seed: u64) {
+        // No audit of the writes: there is no telling what a damaged range belongs to.
+        let mut agent = Reconciler::new(maps);
+        list(&mut agent, world.objects(seed));
+        let mut now = Instant::now();
+        for _ in 0..4 {
+            let report = agent.sync(now);
+            prop_assert!(report.in_sync, "nothing fails here");
+            now = report.next_retry.unwrap_or(now);
+        }
+        let report = agent.sync(now);
+        let room = report.problems.is_empty();
+        prop_assert!(room, "it does not find the room that there is: {:?}", report.problems);
+        prop_assert_eq!(Meaning::of(agent.maps()), world.meaning());
+    }
+
+    #[test]
+    fn what_finds_no_room_is_reported_and_the_rest_is_served(
+        worlds in worlds(1..4), seed: u64,
+        ids in 1..8u32, frontends in 1..6usize, slots in 1..8u32,
+    ) {
+        let mut agent = Reconciler::new(AuditedMaps::new(FakeMaps::new(ids, frontends, slots), true));
+        let mut now = Instant::now();
+        for world in &worlds {
+            list(&mut agent, world.objects(seed));
+            let report = sync(&mut agent, &mut now);
+            let (actual, wanted) = (Meaning::of(&agent.maps().inner), world.meaning());
+            for (frontend, target) in &wanted.frontends {
+                if actual.frontends.get(frontend) != Some(target) {
+                    let service = &target.0[..target.0.find(':').expect("a port")];
+                    let told = report.problems.iter().any(|problem| {
+                        problem.service.as_ref().is_some_and(|key| key.to_string() == service)
+                    });
+                    prop_assert!(told, "{} is not as wanted: {:?}", frontend, report.problems);
+                }
+            }
+            // Nothing is there that nobody wants, nor for another than who wants it.
+            for (frontend, (port, _)) in &actual.frontends {
+                let wanted = wanted.frontends.get(frontend).map(|(port, _)| port);
+                prop_assert_eq!(Some(port), wanted, "{} is not wanted for this", frontend);
+            }
+        }
+    }
+}
