@@ -27,7 +27,7 @@ use crate::{
         netlink::{Change, Netlink},
         object::{self, Settings, Sizes},
         pins::Pins,
-        tables::KernelMaps,
+        tables::{KernelMaps, forget_agent},
     },
     source::{
         Event,
@@ -73,8 +73,13 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         sizes,
         datapath_log,
     } = options;
+    // Before anything that takes time: a signal in the middle of the start is not lost, nor does it
+    // leave half a start behind.
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
     pins.ensure()?;
     let _lock = pins.lock()?;
+    forget_agent(&pins);
     let hz = clock::find_hz()?;
     let settings = Settings {
         sizes,
@@ -115,10 +120,6 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         state: &mut state,
     };
 
-    let (mut term, mut int) = (
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-    );
     let result = tokio::select! {
         _ = term.recv() => Ok(()),
         _ = int.recv() => Ok(()),

@@ -14,7 +14,7 @@ use lb_common::{
     },
 };
 
-use super::{DatapathError, object};
+use super::{DatapathError, object, pins::Pins};
 use crate::control::maps::{FamilyDump, FamilyMaps, Maps, MapsError, Table};
 
 /// The maps of one family.
@@ -126,6 +126,15 @@ impl KernelMaps {
                 name: "AGENT",
                 source: Box::new(source),
             })
+    }
+}
+
+/// Publishes that the agent before this one is gone, before anything else is done: whoever asks must not
+/// take the predecessor's word for this one's. Without a map there is no such word.
+pub fn forget_agent(pins: &Pins) {
+    let map = MapData::from_pin(pins.map("AGENT")).and_then(Map::from_map_data);
+    if let Ok(mut agent) = map.and_then(Array::<MapData, AgentState>::try_from) {
+        let _ = agent.set(0, AgentState::default(), 0);
     }
 }
 

@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 
 use crate::{
     manifests::{self, Directory, frontends},
-    needs_root,
+    eventually, needs_root,
     stream::{Streams, who_answers},
 };
 
@@ -54,9 +54,7 @@ fn a_service_scaled_to_nothing_comes_back_and_a_removed_one_is_gone() -> Result<
     directory.serve(&[])?;
     let probe = xtask::lab::probe::Probe::new(xtask::lab::Protocol::Tcp, frontends()[0])
         .timeout(Duration::from_millis(200));
-    lab.wait_until("nothing answers", Duration::from_secs(1), || {
-        probe.run_in(client).is_err()
-    })?;
+    eventually(&lab, 1, "nothing answers", || probe.run_in(client).is_err())?;
     let status: serde_json::Value =
         serde_json::from_str(&lab.agent("node-2").duolb(&["status", "-o", "json"])?)?;
     ensure!(
@@ -71,9 +69,7 @@ fn a_service_scaled_to_nothing_comes_back_and_a_removed_one_is_gone() -> Result<
             .duolb(&["service", "list", "-o", "json"])
             .unwrap_or_default()
     };
-    lab.wait_until("the list is empty", Duration::from_secs(1), || {
-        listed().trim() == "[]"
-    })?;
+    eventually(&lab, 1, "the list is empty", || listed().trim() == "[]")?;
     Ok(())
 }
 

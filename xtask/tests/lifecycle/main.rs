@@ -18,3 +18,15 @@ macro_rules! needs_root {
     };
 }
 pub(crate) use needs_root;
+
+/// Fails unless `holds` does within `seconds`.
+pub(crate) fn eventually(
+    lab: &xtask::lab::Lab,
+    seconds: u64,
+    what: &str,
+    mut holds: impl FnMut() -> bool,
+) -> anyhow::Result<()> {
+    let held = lab.wait_until(std::time::Duration::from_secs(seconds), || Ok(holds()))?;
+    anyhow::ensure!(held, "{what}: not within {seconds} s");
+    Ok(())
+}

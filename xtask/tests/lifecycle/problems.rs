@@ -1,13 +1,13 @@
 //! Bad manifests: a clear message with file and line, and everything else goes on being served.
 
-use std::{fs, process::Command, time::Duration};
+use std::{fs, process::Command};
 
 use anyhow::{Result, ensure};
 use xtask::lab::{AgentOptions, Lab};
 
 use crate::{
     manifests::{self, Directory, frontends, web},
-    needs_root,
+    eventually, needs_root,
     stream::who_answers,
 };
 
@@ -78,7 +78,7 @@ fn bad_manifests_are_named_and_the_rest_is_served() -> Result<()> {
                 .lines()
                 .any(|line| words.iter().all(|word| line.contains(word)))
         };
-        let waited = lab.wait_until(name, Duration::from_secs(2), said);
+        let waited = eventually(&lab, 2, name, said);
         ensure!(
             waited.is_ok(),
             "{name}: no line with {words:?} in\n{}",
@@ -98,14 +98,14 @@ fn bad_manifests_are_named_and_the_rest_is_served() -> Result<()> {
     let padded = web(&[(2, 11)]).replace("10.244.2.11", "010.244.002.011");
     directory.write("web.yaml", &(padded + &"# padding\n".repeat(500_000)))?;
     let client = &lab.pod("client-2").netns;
-    lab.wait_until("the large file is served", Duration::from_secs(10), || {
+    eventually(&lab, 10, "the large file is served", || {
         who_answers(client, &frontends(), 4)
             .is_ok_and(|names| names.len() == 1 && names.contains("pod-2-11"))
     })?;
     // What a file last said stays in force when it becomes unreadable.
     directory.write("web.yaml", "kind: [Service")?;
     let said = || log().lines().any(|line| line.contains("web.yaml:"));
-    lab.wait_until("the broken file is named", Duration::from_secs(2), said)?;
+    eventually(&lab, 2, "the broken file is named", said)?;
     who_answers(client, &frontends(), 4)?;
     Ok(())
 }
