@@ -28,7 +28,7 @@ pub mod probe;
 mod spawn;
 mod sweep;
 
-use std::{net::SocketAddr, path::Path};
+use std::{io::Write as _, net::SocketAddr, path::Path};
 
 use anyhow::{Context as _, Result};
 
@@ -41,6 +41,19 @@ pub use self::{
     netns::Netns,
     probe::{Answer, ProbeError, Protocol},
 };
+
+/// Whether a lab can be made here. If not, says on stderr in one line that `test` is skipped and why, past
+/// the test harness, which would swallow it.
+pub fn is_possible(test: &str) -> bool {
+    let possible = nix::unistd::geteuid().is_root();
+    if !possible {
+        let _ = writeln!(
+            std::io::stderr(),
+            "{test} skipped: the lab needs root (cargo xtask test)"
+        );
+    }
+    possible
+}
 
 /// A namespace with addresses: a node, or the client outside of the cluster.
 #[derive(Debug)]

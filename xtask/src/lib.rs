@@ -9,8 +9,12 @@
 //! It is a library so that namespace tests of other crates can use [`lab`].
 
 pub mod build;
+pub mod check;
 pub mod lab;
 pub mod progress;
+pub mod rooms;
+pub mod run;
 pub mod setup;
+pub mod test;
 pub mod toolchain;
 pub mod workspace;

@@ -1,7 +1,9 @@
 //! `cargo xtask`: every task of the project, one file each in the library.
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
-use xtask::{build, setup};
+use xtask::{build, check, run, setup, test};
 
 /// Builds, runs, tests and checks duolb. Every task first sets up what the machine lacks.
 #[derive(Parser)]
@@ -13,15 +15,41 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Show duolb at work in the lab; with `-- ARGS`, run `duolb ARGS` on this host
+    Run(run::Args),
+    /// Run every test
+    Test(test::Args),
+    /// Check formatting, lints, documentation and the rules between rooms
+    Check(check::Args),
     /// Build duolb, kernel side included
     Build(build::Args),
     /// Install what building, running and testing need and this machine lacks
     Setup(setup::Args),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Cli::parse().task {
+fn main() -> ExitCode {
+    let done = match Cli::parse().task {
+        Task::Run(args) => run::main(&args),
+        Task::Test(args) => test::main(&args),
+        Task::Check(args) => check::main(&args),
         Task::Build(args) => build::main(&args),
         Task::Setup(args) => setup::main(&args),
+    };
+    done.map_or_else(
+        |error| {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        },
+        |()| ExitCode::SUCCESS,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn command_line_is_consistent() {
+        super::Cli::command().debug_assert();
     }
 }

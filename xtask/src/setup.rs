@@ -10,6 +10,7 @@ use anyhow::{Result, bail};
 
 /// Arguments of `setup`, which the other tasks take as well.
 #[derive(clap::Args, Clone, Copy, Default)]
+#[group(skip)] // clap names groups after types, and every task's type is called Args
 pub struct Args {
     /// Install nothing: only tell what is missing, and fail if anything is
     #[arg(long)]

@@ -74,3 +74,35 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
         .map(|dir| dir.join(name))
         .find(|path| path.is_file())
 }
+
+/// Where cargo puts what it builds.
+///
+/// # Errors
+/// If cargo does not say.
+pub fn target_dir() -> Result<PathBuf> {
+    let output = cargo()
+        .args(["metadata", "--no-deps", "--format-version", "1"])
+        .output();
+    let output = output.context("cannot start cargo metadata")?;
+    let json: serde_json::Value =
+        serde_json::from_slice(&output.stdout).context("cargo metadata")?;
+    json["target_directory"]
+        .as_str()
+        .map(PathBuf::from)
+        .context("cargo metadata names no target")
+}
+
+/// The triple of this machine, which cargo builds for when no target is given.
+///
+/// # Errors
+/// If cargo does not say.
+pub fn host() -> Result<String> {
+    let mut command = cargo();
+    let output = command
+        .args(["-vV"])
+        .output()
+        .context("cannot start cargo")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).context("cargo -vV names no host")
+}

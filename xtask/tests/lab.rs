@@ -13,8 +13,7 @@ use xtask::lab::{Lab, Netns, Node, PORTS, Pod, ProbeError, Protocol, probe::Prob
 /// Skips the test with a line if namespaces cannot be made.
 macro_rules! needs_root {
     () => {
-        if !nix::unistd::geteuid().is_root() {
-            eprintln!("skipped: the lab needs root; use cargo xtask test");
+        if !xtask::lab::is_possible(module_path!()) {
             return Ok(());
         }
     };
