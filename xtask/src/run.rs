@@ -141,9 +141,11 @@ fn show(options: &AgentOptions, once: bool) -> Result<()> {
     }
 
     probe(&lab, &mut board, once)?;
+    if once || !std::io::stdout().is_terminal() {
+        print!("{}", board.render(width()));
+    }
     if once {
         interrupt::check()?;
-        print!("{}", board.render(width()));
         if !board.is_well() {
             bail!("not every probe passed");
         }

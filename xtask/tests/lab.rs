@@ -4,11 +4,13 @@ use std::{
     collections::BTreeSet,
     fs,
     net::{IpAddr, SocketAddr},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
     time::{Duration, Instant},
 };
 
 use anyhow::Result;
-use xtask::lab::{Lab, Netns, Node, PORTS, Pod, ProbeError, Protocol, probe::Probe};
+use xtask::lab::{AgentOptions, Lab, Netns, Node, PORTS, Pod, ProbeError, Protocol, probe::Probe};
 
 /// Skips the test with a line if namespaces cannot be made.
 macro_rules! needs_root {
@@ -152,7 +154,7 @@ fn what_a_killed_process_left_is_swept() -> Result<()> {
     let _lab = Lab::builder()
         .node(Node::routed("node-1").endpoints(0))
         .build()?;
-    assert!(!std::path::Path::new("/run/netns").join(stale).exists());
+    assert!(!Path::new("/run/netns").join(stale).exists());
     Ok(())
 }
 
@@ -274,6 +276,50 @@ fn pods_come_and_go_while_the_lab_runs() -> Result<()> {
             sockets(lab.pod(&again), 5353)[1],
         )?;
     }
+    Ok(())
+}
+
+/// Speaks as duolb does to the lab, and logs where it runs.
+const STAND_IN: &str = r#"#!/bin/sh
+case "$1" in
+    agent) trap 'exit 0' TERM; ip -o -4 address show eth0; while :; do sleep 0.05; done ;;
+    status) echo '{"agent":{"synced":true}}' ;;
+    *) exit 3 ;;
+esac
+"#;
+
+#[test]
+fn agents_run_in_their_nodes_and_end_with_the_lab() -> Result<()> {
+    needs_root!();
+    let mut lab = small()?;
+    let duolb = lab.dir().join("duolb");
+    fs::write(&duolb, STAND_IN)?;
+    fs::set_permissions(&duolb, fs::Permissions::from_mode(0o755))?;
+    let manifests = lab.dir().to_owned();
+    lab.start_agents(&AgentOptions {
+        duolb,
+        manifests,
+        args: Vec::new(),
+    })?;
+    assert!(lab.wait_until(Duration::from_secs(5), || {
+        Ok(lab.agent("node-1").log().contains("172.18.0.1/32")
+            && lab.agent("node-2").log().contains("172.18.0.2/32"))
+    })?);
+    let alive =
+        |pid: Option<u32>| pid.is_some_and(|pid| Path::new("/proc").join(pid.to_string()).exists());
+    let agent = lab.agent_mut("node-1");
+    let first = agent.pid();
+    agent.kill();
+    assert!(!agent.is_running() && !alive(first));
+    agent.start()?;
+    agent.wait_ready()?;
+    agent.stop()?;
+    assert!(agent.duolb(&["unknown"]).is_err());
+    agent.start()?;
+    let pids = ["node-1", "node-2"].map(|node| lab.agent(node).pid());
+    assert!(pids.iter().all(|pid| alive(*pid)));
+    drop(lab);
+    assert!(!pids.iter().any(|pid| alive(*pid)));
     Ok(())
 }
 

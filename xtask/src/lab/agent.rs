@@ -142,6 +142,12 @@ impl Agent {
             .is_some_and(|process| process.lock().is_none())
     }
 
+    /// Its process id while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        let process = self.process.as_ref().filter(|_| self.is_running())?;
+        process.pid.as_raw().try_into().ok()
+    }
+
     /// Starts it, with the options of [`Lab::start_agents`]; does not wait until it serves.
     ///
     /// # Errors

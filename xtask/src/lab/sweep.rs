@@ -1,6 +1,6 @@
-//! What labs leave on the host if nobody cleans up: names in /run/netns and pins in bpffs.
+//! What labs leave on the host if nobody cleans up: names in /run/netns, pins in bpffs, files.
 //!
-//! Both carry the maker's process id, so that the next lab can take away what a killed one left.
+//! All of them carry the maker's process id, so that the next lab can take away what a killed one left.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use super::netns;
 
 /// Where bpffs is, mounted or not.
 const BPFFS: &str = "/sys/fs/bpf";
-/// What names of namespaces start with.
+/// What names of namespaces and of directories for files start with.
 const NAMESPACE: &str = "duolb-";
 /// What names of pin directories start with.
 const PINS: &str = "duolb-lab-";
@@ -47,6 +47,10 @@ pub(super) fn stale() {
     }
     for name in names(Path::new(netns::DIR)).filter(|name| is_stale(name, NAMESPACE)) {
         netns::remove(&name);
+    }
+    let files = std::env::temp_dir();
+    for name in names(&files).filter(|name| is_stale(name, NAMESPACE)) {
+        let _ = fs::remove_dir_all(files.join(name)); // as above
     }
 }
 
