@@ -32,7 +32,11 @@ pub fn apply<'a>(maps: &mut impl Maps, plan: &'a Plan) -> Applied<'a> {
     let mut applied = Applied::default();
     let mut given_up = HashSet::new();
     let like = |a: &Step, b: &Step| a.op.phase() == b.op.phase();
-    for run in plan.steps().chunk_by(like).flat_map(|run| run.chunks(BATCH)) {
+    for run in plan
+        .steps()
+        .chunk_by(like)
+        .flat_map(|run| run.chunks(BATCH))
+    {
         if given_up.is_empty() && run.len() > 1 && apply_run(maps, run) {
             applied.done += run.len();
             continue;
@@ -59,7 +63,12 @@ pub fn apply<'a>(maps: &mut impl Maps, plan: &'a Plan) -> Applied<'a> {
 
 /// Whether the error says that the frontends map has no room: the mirror of the maps is still right.
 pub(super) fn is_rejection(error: &MapsError) -> bool {
-    matches!(error, MapsError::Full { table: Table::Frontends(_) })
+    matches!(
+        error,
+        MapsError::Full {
+            table: Table::Frontends(_)
+        }
+    )
 }
 
 fn apply_step(maps: &mut impl Maps, step: &Step) -> Result<(), MapsError> {
@@ -86,8 +95,20 @@ fn apply_run(maps: &mut impl Maps, run: &[Step]) -> bool {
         Op::PutService(record) => Some((step.id, **record)),
         _ => None,
     };
-    let v4 = run.iter().filter_map(|step| if let Op::V4(op) = &step.op { Some(op) } else { None });
-    let v6 = run.iter().filter_map(|step| if let Op::V6(op) = &step.op { Some(op) } else { None });
+    let v4 = run.iter().filter_map(|step| {
+        if let Op::V4(op) = &step.op {
+            Some(op)
+        } else {
+            None
+        }
+    });
+    let v6 = run.iter().filter_map(|step| {
+        if let Op::V6(op) = &step.op {
+            Some(op)
+        } else {
+            None
+        }
+    });
     match run.first().map(|step| &step.op) {
         Some(Op::PutService(_)) => {
             let records: Vec<_> = run.iter().filter_map(record).collect();
@@ -111,7 +132,8 @@ fn apply_family_run<'a, A: Address>(
                 FamilyOp::PutFrontend { key, value } => Some((*key, *value)),
                 _ => None,
             };
-            maps.put_frontends(&run.filter_map(entry).collect::<Vec<_>>()).is_ok()
+            maps.put_frontends(&run.filter_map(entry).collect::<Vec<_>>())
+                .is_ok()
         }
         FamilyOp::RemoveFrontend { .. } => false,
     }
@@ -137,7 +159,11 @@ fn write_side_by_side<'a, A: Address>(
         }
         joined.extend_from_slice(endpoints);
     }
-    if joined.is_empty() { Ok(()) } else { maps.write_slots(start, &joined) }
+    if joined.is_empty() {
+        Ok(())
+    } else {
+        maps.write_slots(start, &joined)
+    }
 }
 
 #[cfg(test)]

@@ -55,20 +55,30 @@ pub struct DesiredFrontend<A> {
 /// # Errors
 /// A [`Problem`] if the Service contradicts itself; it is then left as it is.
 pub fn find_desired(index: &Index, key: &ObjectKey) -> Result<Option<DesiredService>, Problem> {
-    let Some((entry, service)) =
-        index.find(key).and_then(|entry| Some((entry, entry.service.as_ref()?)))
+    let Some((entry, service)) = index
+        .find(key)
+        .and_then(|entry| Some((entry, entry.service.as_ref()?)))
     else {
         return Ok(None);
     };
     let ports = if service.kind.is_served() && !service.ports.is_empty() {
         check_ports(service)?;
         let ports = service.ports.iter();
-        ports.map(|port| desired_port(entry, service, port)).collect::<Result<_, _>>()?
+        ports
+            .map(|port| desired_port(entry, service, port))
+            .collect::<Result<_, _>>()?
     } else {
         // Rule 3: never served; the record is there to be listed.
-        vec![DesiredPort { record: record(service, None)?.into(), v4: None, v6: None }]
+        vec![DesiredPort {
+            record: record(service, None)?.into(),
+            v4: None,
+            v6: None,
+        }]
     };
-    Ok(Some(DesiredService { since: entry.since, ports }))
+    Ok(Some(DesiredService {
+        since: entry.since,
+        ports,
+    }))
 }
 
 fn desired_port(
@@ -79,7 +89,11 @@ fn desired_port(
     let record = record(service, Some(port))?;
     let v4 = desired_frontend(&record, port, &entry.v4);
     let v6 = desired_frontend(&record, port, &entry.v6);
-    Ok(DesiredPort { record: record.into(), v4, v6 })
+    Ok(DesiredPort {
+        record: record.into(),
+        v4,
+        v6,
+    })
 }
 
 fn desired_frontend<A: Address>(
@@ -88,7 +102,10 @@ fn desired_frontend<A: Address>(
     slices: &SliceSet<A>,
 ) -> Option<DesiredFrontend<A>> {
     let key = find_frontend(record)?;
-    Some(DesiredFrontend { key, endpoints: endpoints::usable(port, slices) })
+    Some(DesiredFrontend {
+        key,
+        endpoints: endpoints::usable(port, slices),
+    })
 }
 
 /// Ports are told apart by name and protocol (rule 9), and clients tell them apart by number and
@@ -101,9 +118,15 @@ fn check_ports(service: &Service) -> Result<(), Problem> {
             value,
             cause: Cause::Invalid(why),
         };
-        let mut earlier = service.ports[..i].iter().filter(|other| other.protocol == port.protocol);
+        let mut earlier = service.ports[..i]
+            .iter()
+            .filter(|other| other.protocol == port.protocol);
         if earlier.clone().any(|other| other.name == port.name) {
-            return Err(problem("name", format!("{:?}", port.name), "used by another port"));
+            return Err(problem(
+                "name",
+                format!("{:?}", port.name),
+                "used by another port",
+            ));
         }
         if earlier.any(|other| other.port == port.port) {
             let value = format!("{}/{}", port.port, port.protocol);

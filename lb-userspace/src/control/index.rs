@@ -79,7 +79,10 @@ impl Index {
 
     /// The names of all Services, in no particular order.
     pub fn services(&self) -> impl Iterator<Item = &Arc<ObjectKey>> {
-        let existing = self.entries.iter().filter(|(_, entry)| entry.service.is_some());
+        let existing = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.service.is_some());
         existing.map(|(key, _)| key)
     }
 
@@ -120,16 +123,23 @@ impl Index {
         }
         let service = self.ensure_entry(&service);
         let (family, listing) = (slice.family, self.listing);
-        let filed = Filed { service: service.clone(), family, listing };
+        let filed = Filed {
+            service: service.clone(),
+            family,
+            listing,
+        };
         if let Some(known) = self.slices.get_mut(&slice.key) {
             *known = filed;
         } else {
             self.slices.insert(slice.key.clone(), filed);
         }
-        let changed = self.entries.get_mut(&service).is_some_and(|entry| match family {
-            Family::V4 => entry.v4.put(StoredSlice::new(slice)),
-            Family::V6 => entry.v6.put(StoredSlice::new(slice)),
-        });
+        let changed = self
+            .entries
+            .get_mut(&service)
+            .is_some_and(|entry| match family {
+                Family::V4 => entry.v4.put(StoredSlice::new(slice)),
+                Family::V6 => entry.v6.put(StoredSlice::new(slice)),
+            });
         if changed && !dirty.contains(&service) {
             dirty.push(service);
         }
@@ -137,7 +147,9 @@ impl Index {
     }
 
     fn delete_slice(&mut self, key: &ObjectKey) -> Option<Arc<ObjectKey>> {
-        let Filed { service, family, .. } = self.slices.remove(key)?;
+        let Filed {
+            service, family, ..
+        } = self.slices.remove(key)?;
         let entry = self.entries.get_mut(&service)?;
         match family {
             Family::V4 => entry.v4.remove(&key.name),
@@ -149,11 +161,20 @@ impl Index {
     /// Deletes what was not said again since the last [`Event::Init`].
     fn delete_stale(&mut self) -> Vec<Arc<ObjectKey>> {
         let listing = self.listing;
-        let stale = self.slices.iter().filter(|(_, filed)| filed.listing != listing);
+        let stale = self
+            .slices
+            .iter()
+            .filter(|(_, filed)| filed.listing != listing);
         let slices: Vec<_> = stale.map(|(key, _)| key.clone()).collect();
-        let stale = self.entries.iter().filter(|(_, entry)| entry.listing != listing);
+        let stale = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.listing != listing);
         let services: Vec<_> = stale.map(|(key, _)| key.clone()).collect();
-        let mut dirty: Vec<_> = slices.iter().filter_map(|key| self.delete_slice(key)).collect();
+        let mut dirty: Vec<_> = slices
+            .iter()
+            .filter_map(|key| self.delete_slice(key))
+            .collect();
         dirty.extend(services.iter().filter_map(|key| self.delete_service(key)));
         dirty.sort();
         dirty.dedup();

@@ -88,7 +88,9 @@ pub trait FamilyMaps<A: Address> {
     /// # Errors
     /// Of the first that failed. Some may have been written; the caller repeats them one by one.
     fn put_frontends(&mut self, entries: &[(FrontendKey<A>, Frontend)]) -> Result<(), MapsError> {
-        entries.iter().try_for_each(|(key, value)| self.put_frontend(key, value))
+        entries
+            .iter()
+            .try_for_each(|(key, value)| self.put_frontend(key, value))
     }
     /// Removes one frontend; one that is not there is no error.
     ///
@@ -116,7 +118,9 @@ pub trait Maps: FamilyMaps<lb_common::address::V4> + FamilyMaps<lb_common::addre
     /// # Errors
     /// Of the first that failed. Some may have been written; the caller repeats them one by one.
     fn put_services(&mut self, records: &[(u32, ServiceRecord)]) -> Result<(), MapsError> {
-        records.iter().try_for_each(|(id, record)| self.put_service(*id, record))
+        records
+            .iter()
+            .try_for_each(|(id, record)| self.put_service(*id, record))
     }
     /// Removes a service's record; one that is not there is no error.
     ///

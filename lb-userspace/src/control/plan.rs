@@ -88,7 +88,14 @@ impl Planner {
         v4: FamilyPlanner<V4>,
         v6: FamilyPlanner<V6>,
     ) -> Self {
-        Self { services, orphans, ids, numberless: BTreeMap::new(), v4, v6 }
+        Self {
+            services,
+            orphans,
+            ids,
+            numberless: BTreeMap::new(),
+            v4,
+            v6,
+        }
     }
 
     /// Says what brings the maps to what `changes` want, and takes it for done.
@@ -151,8 +158,10 @@ impl Planner {
     pub fn problems(&self) -> impl Iterator<Item = Problem> {
         let numberless = self.numberless.iter().flat_map(|(service, desired)| {
             let numbered = self.services.get(service).map_or(&[][..], Vec::as_slice);
-            let missing =
-                desired.ports.iter().filter(|want| !numbered.iter().any(|port| port.is(want)));
+            let missing = desired
+                .ports
+                .iter()
+                .filter(|want| !numbered.iter().any(|port| port.is(want)));
             missing.map(|want| Problem {
                 service: Some(service.clone()),
                 field: "port".into(),
@@ -160,7 +169,9 @@ impl Planner {
                 cause: Cause::NoRoom(Table::Services),
             })
         });
-        numberless.chain(self.v4.problems()).chain(self.v6.problems())
+        numberless
+            .chain(self.v4.problems())
+            .chain(self.v6.problems())
     }
 
     fn plan_service(
@@ -175,8 +186,10 @@ impl Planner {
         for want in desired.iter().flat_map(|desired| &desired.ports) {
             let known = before.iter().position(|port| port.is(want));
             let known = known.map(|at| before.swap_remove(at));
-            let Some(id) =
-                known.as_ref().map(|port| port.id).or_else(|| self.find_id(service, plan))
+            let Some(id) = known
+                .as_ref()
+                .map(|port| port.id)
+                .or_else(|| self.find_id(service, plan))
             else {
                 numberless = true;
                 continue;
@@ -186,9 +199,14 @@ impl Planner {
                 plan.push(id, Some(service), Op::PutService(want.record.clone()));
             }
             let since = desired.as_ref().map_or(0, |desired| desired.since);
-            self.v4.update(service, id, since, record.as_deref(), want.v4.as_ref());
-            self.v6.update(service, id, since, record.as_deref(), want.v6.as_ref());
-            after.push(Port { id, record: want.record.clone() });
+            self.v4
+                .update(service, id, since, record.as_deref(), want.v4.as_ref());
+            self.v6
+                .update(service, id, since, record.as_deref(), want.v6.as_ref());
+            after.push(Port {
+                id,
+                record: want.record.clone(),
+            });
         }
         for Port { id, record } in before {
             self.v4.update(service, id, 0, Some(&record), None);

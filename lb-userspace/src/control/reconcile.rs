@@ -117,9 +117,16 @@ impl<M: Maps> Reconciler<M> {
 
     fn is_due(&self, now: Instant) -> bool {
         if self.planner.is_none() {
-            return self.backoff.find_next(!self.dirty.is_empty()).is_none_or(|at| at <= now);
+            return self
+                .backoff
+                .find_next(!self.dirty.is_empty())
+                .is_none_or(|at| at <= now);
         }
-        !self.dirty.is_empty() || [self.room, self.retry].into_iter().flatten().any(|at| at <= now)
+        !self.dirty.is_empty()
+            || [self.room, self.retry]
+                .into_iter()
+                .flatten()
+                .any(|at| at <= now)
     }
 
     /// One plan and its execution; the number of operations carried out.
@@ -136,11 +143,15 @@ impl<M: Maps> Reconciler<M> {
         }
         let dirty = std::mem::take(&mut self.dirty);
         let (index, refused) = (&self.index, &mut self.refused);
-        let changes = dirty.into_iter().filter_map(|service| find_change(index, refused, service));
+        let changes = dirty
+            .into_iter()
+            .filter_map(|service| find_change(index, refused, service));
         let plan = planner.plan(changes, occasion);
         let applied = apply(&mut self.maps, &plan);
-        let (rejected, failed): (Vec<_>, Vec<_>) =
-            applied.failed.into_iter().partition(|(_, error)| is_rejection(error));
+        let (rejected, failed): (Vec<_>, Vec<_>) = applied
+            .failed
+            .into_iter()
+            .partition(|(_, error)| is_rejection(error));
         if failed.is_empty() {
             for (step, _) in rejected {
                 planner.reject(&step.op);
@@ -152,7 +163,9 @@ impl<M: Maps> Reconciler<M> {
             self.room = planner.is_room_coming().then(|| now + ROOM_COMING);
             self.planner = Some(planner);
         } else {
-            let failures = failed.iter().map(|(step, error)| failure(Some(step), error));
+            let failures = failed
+                .iter()
+                .map(|(step, error)| failure(Some(step), error));
             self.fail(now, failures.collect());
         }
         Ok(applied.done)
@@ -174,10 +187,14 @@ impl<M: Maps> Reconciler<M> {
         SyncReport {
             ops,
             problems,
-            next_retry: [self.room, self.retry, self.backoff.find_next(!self.dirty.is_empty())]
-                .into_iter()
-                .flatten()
-                .min(),
+            next_retry: [
+                self.room,
+                self.retry,
+                self.backoff.find_next(!self.dirty.is_empty()),
+            ]
+            .into_iter()
+            .flatten()
+            .min(),
             in_sync: self.planner.is_some() && self.dirty.is_empty(),
         }
     }

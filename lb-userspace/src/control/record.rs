@@ -104,7 +104,10 @@ type RecordedAddresses = ([u8; FAMILIES], [[u8; 16]; FAMILIES]);
 fn addresses(service: &Service) -> Result<RecordedAddresses, (String, &'static str)> {
     let (mut families, mut octets) = ([0; FAMILIES], [[0; 16]; FAMILIES]);
     if service.cluster_ips.len() > FAMILIES || service.ip_families.len() > FAMILIES {
-        return Err((format!("{:?}", service.cluster_ips), "more than one per family"));
+        return Err((
+            format!("{:?}", service.cluster_ips),
+            "more than one per family",
+        ));
     }
     for (slot, family) in families.iter_mut().zip(&service.ip_families) {
         *slot = *family as u8;
@@ -119,7 +122,10 @@ fn addresses(service: &Service) -> Result<RecordedAddresses, (String, &'static s
         }
         // No families given: the addresses say them (rule 21).
         if families[i] != family && !service.ip_families.is_empty() {
-            return Err((ip.to_string(), "not of the family that spec.ipFamilies names"));
+            return Err((
+                ip.to_string(),
+                "not of the family that spec.ipFamilies names",
+            ));
         }
         families[i] = family;
         match ip {
@@ -135,7 +141,9 @@ fn padded(name: &str) -> Result<[u8; NAME_LEN], Cause> {
         return Err(Cause::Invalid("contains a zero byte"));
     }
     let mut bytes = [0; NAME_LEN];
-    let place = bytes.get_mut(..name.len()).ok_or(Cause::LongerThan(NAME_LEN))?;
+    let place = bytes
+        .get_mut(..name.len())
+        .ok_or(Cause::LongerThan(NAME_LEN))?;
     place.copy_from_slice(name.as_bytes());
     Ok(bytes)
 }
@@ -154,7 +162,11 @@ mod tests {
             ip_family_policy: Some(IpFamilyPolicy::PreferDualStack),
             ip_families: vec![Family::V6, Family::V4],
             cluster_ips: vec!["fd00::1".parse().unwrap(), "10.96.0.1".parse().unwrap()],
-            ports: vec![ServicePort { name: "http".into(), protocol: Protocol::Tcp, port: 80 }],
+            ports: vec![ServicePort {
+                name: "http".into(),
+                protocol: Protocol::Tcp,
+                port: 80,
+            }],
         }
     }
 
@@ -163,7 +175,13 @@ mod tests {
         let service = dual_stack();
         let record = record(&service, Some(&service.ports[0])).unwrap();
         let parsed = parse_record(&record).unwrap();
-        assert_eq!(parsed.service, Service { ports: vec![], ..service.clone() });
+        assert_eq!(
+            parsed.service,
+            Service {
+                ports: vec![],
+                ..service.clone()
+            }
+        );
         assert_eq!(parsed.port.as_ref(), Some(&service.ports[0]));
     }
 
@@ -172,7 +190,10 @@ mod tests {
         let service = dual_stack();
         let record = record(&service, Some(&service.ports[0])).unwrap();
         let v4 = find_frontend::<V4>(&record).unwrap();
-        assert_eq!(v4, FrontendKey::new(V4::from(Ipv4Addr::new(10, 96, 0, 1)), 80u16.to_be(), 6));
+        assert_eq!(
+            v4,
+            FrontendKey::new(V4::from(Ipv4Addr::new(10, 96, 0, 1)), 80u16.to_be(), 6)
+        );
         let v6 = find_frontend::<V6>(&record).unwrap();
         assert_eq!(v6.addr.to_ip().to_string(), "fd00::1");
     }
@@ -192,21 +213,30 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_named() {
-        let long = Service { key: ObjectKey::new("default", "x".repeat(65)), ..dual_stack() };
+        let long = Service {
+            key: ObjectKey::new("default", "x".repeat(65)),
+            ..dual_stack()
+        };
         let problem = record(&long, None).unwrap_err();
         assert_eq!(
             (problem.field.as_str(), problem.cause),
             ("metadata.name", Cause::LongerThan(64))
         );
 
-        let swapped = Service { ip_families: vec![Family::V4, Family::V6], ..dual_stack() };
+        let swapped = Service {
+            ip_families: vec![Family::V4, Family::V6],
+            ..dual_stack()
+        };
         let problem = record(&swapped, None).unwrap_err();
         assert_eq!(
             (problem.field.as_str(), problem.value.as_str()),
             ("spec.clusterIPs", "fd00::1")
         );
 
-        let longest = Service { key: ObjectKey::new("default", "x".repeat(64)), ..dual_stack() };
+        let longest = Service {
+            key: ObjectKey::new("default", "x".repeat(64)),
+            ..dual_stack()
+        };
         let parsed = parse_record(&record(&longest, None).unwrap()).unwrap();
         assert_eq!(parsed.service.key.name.len(), 64);
     }

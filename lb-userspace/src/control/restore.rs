@@ -44,7 +44,10 @@ pub fn restore_planner(maps: &impl Maps) -> Result<Planner, MapsError> {
     let v6 = restore_family::<V6>(maps, &ports)?;
     let mut services: HashMap<_, Vec<Port>> = HashMap::new();
     for (id, (service, record)) in ports {
-        services.entry(service).or_default().push(Port { id, record: record.into() });
+        services.entry(service).or_default().push(Port {
+            id,
+            record: record.into(),
+        });
     }
     Ok(Planner::new(services, orphans, ids, v4, v6))
 }
@@ -62,7 +65,10 @@ fn sort_records(mut records: Vec<(u32, ServiceRecord)>, capacity: u32) -> (Ports
             continue;
         };
         let key = parsed.service.key;
-        let key = services.entry(key.clone()).or_insert_with(|| Arc::new(key)).clone();
+        let key = services
+            .entry(key.clone())
+            .or_insert_with(|| Arc::new(key))
+            .clone();
         let identity = (key.clone(), record.port_name, record.protocol);
         if id >= capacity || seen.insert(identity, id).is_some() {
             orphans.push(id);
@@ -82,7 +88,9 @@ where
 {
     let FamilyDump { frontends, slots } = maps.dump()?;
     let capacity = maps.slot_capacity();
-    let ranges = frontends.iter().map(|(_, value)| (value.slot_base, value.slot_count));
+    let ranges = frontends
+        .iter()
+        .map(|(_, value)| (value.slot_base, value.slot_count));
     let limit = capacity.min(u32::try_from(slots.len()).unwrap_or(u32::MAX));
     let sorted = sort_ranges(ranges, limit);
     let used = sorted.sound.iter().chain(&sorted.damaged).copied();
@@ -97,7 +105,10 @@ where
     let mut entries = HashMap::with_capacity(frontends.len());
     for (key, value) in frontends {
         let port = ports.get(&value.service);
-        let range = SlotRange { base: value.slot_base, len: value.slot_count };
+        let range = SlotRange {
+            base: value.slot_base,
+            len: value.slot_count,
+        };
         let is_sound = range.len == 0 || sorted.sound.contains(&range);
         let endpoints = is_sound.then(|| endpoints_at(&slots, range));
         let mut entry = Entry::default();
@@ -112,7 +123,11 @@ where
         entry.served = Some(Served {
             service: port.map(|(service, _)| service.clone()),
             value,
-            range: if is_sound { range } else { SlotRange::default() },
+            range: if is_sound {
+                range
+            } else {
+                SlotRange::default()
+            },
             endpoints,
         });
         entries.insert(key, entry);

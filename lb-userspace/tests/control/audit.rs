@@ -22,7 +22,11 @@ pub(crate) struct AuditedMaps {
 
 impl AuditedMaps {
     pub(crate) fn new(inner: FakeMaps, watches_past: bool) -> Self {
-        Self { inner, watches_past, past: Default::default() }
+        Self {
+            inner,
+            watches_past,
+            past: Default::default(),
+        }
     }
 
     /// Another plan begins.
@@ -35,7 +39,10 @@ impl AuditedMaps {
     where
         FakeMaps: FamilyMaps<A>,
     {
-        let before = dump::<A>(&self.inner).frontends.into_iter().find(|(other, _)| other == key);
+        let before = dump::<A>(&self.inner)
+            .frontends
+            .into_iter()
+            .find(|(other, _)| other == key);
         if let Some((_, value)) = before {
             self.past[1].push((A::FAMILY, value.slot_base, value.slot_count));
         }
@@ -65,12 +72,18 @@ where
         let written = (base, u32::try_from(endpoints.len()).unwrap());
         for (key, value) in dump::<A>(&self.inner).frontends {
             let range = (value.slot_base, value.slot_count);
-            assert!(!overlap(written, range), "slots of {key:?} are overwritten: {written:?}");
+            assert!(
+                !overlap(written, range),
+                "slots of {key:?} are overwritten: {written:?}"
+            );
         }
         let past = self.past.iter().flatten().filter(|_| self.watches_past);
         for (family, base, len) in past.filter(|(family, ..)| *family == A::FAMILY) {
             let range = (*base, *len);
-            assert!(!overlap(written, range), "{family} slots {range:?} are reused too early");
+            assert!(
+                !overlap(written, range),
+                "{family} slots {range:?} are reused too early"
+            );
         }
         self.inner.write_slots(base, endpoints)
     }
@@ -84,7 +97,10 @@ where
             let sound = other == *key || moves || !overlap(owned, range);
             assert!(sound, "{key:?} and {other:?} share slots");
         }
-        assert!(self.inner.services.contains_key(&value.service), "{key:?} has no record");
+        assert!(
+            self.inner.services.contains_key(&value.service),
+            "{key:?} has no record"
+        );
         let range_is_kept = dump::<A>(&self.inner)
             .frontends
             .iter()
@@ -115,10 +131,19 @@ impl Maps for AuditedMaps {
     }
 
     fn remove_service(&mut self, id: u32) -> Result<(), MapsError> {
-        let frontends = dump::<V4>(&self.inner).frontends.into_iter().map(|(_, value)| value);
-        let v6 = dump::<V6>(&self.inner).frontends.into_iter().map(|(_, value)| value);
+        let frontends = dump::<V4>(&self.inner)
+            .frontends
+            .into_iter()
+            .map(|(_, value)| value);
+        let v6 = dump::<V6>(&self.inner)
+            .frontends
+            .into_iter()
+            .map(|(_, value)| value);
         let is_used = frontends.chain(v6).any(|value| value.service == id);
-        assert!(!is_used || !self.watches_past, "record {id} is removed while a frontend needs it");
+        assert!(
+            !is_used || !self.watches_past,
+            "record {id} is removed while a frontend needs it"
+        );
         self.inner.remove_service(id)
     }
 

@@ -24,7 +24,12 @@ use crate::{
 fn run<M: Audited>(name: &str, steps: &[Step], wrap: impl Fn(AuditedMaps) -> M, counts: bool) {
     let mut now = Instant::now();
     let (mut services, mut frontends, mut slots) = (64, 64, 64);
-    if let Some(Step::Maps { services: s, frontends: f, slots: n }) = steps.first() {
+    if let Some(Step::Maps {
+        services: s,
+        frontends: f,
+        slots: n,
+    }) = steps.first()
+    {
         (services, frontends, slots) = (*s, *f, *n);
     }
     let maps = AuditedMaps::new(FakeMaps::new(services, frontends, slots), counts);
@@ -52,17 +57,28 @@ fn run<M: Audited>(name: &str, steps: &[Step], wrap: impl Fn(AuditedMaps) -> M, 
 }
 
 fn check(place: &str, maps: &FakeMaps, report: &SyncReport, expected: &[String]) {
-    let mut actual: Vec<String> =
-        Meaning::of(maps).to_string().lines().map(str::to_owned).collect();
+    let mut actual: Vec<String> = Meaning::of(maps)
+        .to_string()
+        .lines()
+        .map(str::to_owned)
+        .collect();
     actual.extend(report.problems.iter().map(|problem| format!("! {problem}")));
     actual.sort();
     let mut expected = expected.to_vec();
     expected.sort();
-    assert_eq!(actual, expected, "{place}\nactual:\n  {}\n", actual.join("\n  "));
+    assert_eq!(
+        actual,
+        expected,
+        "{place}\nactual:\n  {}\n",
+        actual.join("\n  ")
+    );
 }
 
 fn check_calls(name: &str, at: usize, spent: Calls, most: usize) {
-    assert!(spent.total() <= most, "{name}, step {at}: {spent:?}, allowed are {most}");
+    assert!(
+        spent.total() <= most,
+        "{name}, step {at}: {spent:?}, allowed are {most}"
+    );
 }
 
 /// The scripts and their names, in order.
@@ -72,7 +88,11 @@ fn scripts() -> Vec<(String, Vec<Step>)> {
         .expect("the folder of scripts")
         .map(|file| {
             let path = file.expect("a file").path();
-            let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+            let name = path
+                .file_stem()
+                .expect("a name")
+                .to_string_lossy()
+                .into_owned();
             let text = fs::read_to_string(&path).expect("text");
             (name, script::parse(&text))
         })

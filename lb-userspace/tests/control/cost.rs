@@ -25,7 +25,11 @@ pub(crate) fn service(i: u16) -> Service {
         ip_family_policy: None,
         ip_families: vec![Family::V4],
         cluster_ips: vec![[10, 96, high, low].into()],
-        ports: vec![ServicePort { name: "http".into(), protocol: Protocol::Tcp, port: 80 }],
+        ports: vec![ServicePort {
+            name: "http".into(),
+            protocol: Protocol::Tcp,
+            port: 80,
+        }],
     }
 }
 
@@ -37,17 +41,29 @@ pub(crate) fn slice(i: u16, endpoints: u8) -> EndpointSlice {
         key: ObjectKey::new("default", format!("s{i}-1")),
         service: format!("s{i}"),
         family: Family::V4,
-        ports: vec![SlicePort { name: "http".into(), protocol: Protocol::Tcp, port: 8080 }],
+        ports: vec![SlicePort {
+            name: "http".into(),
+            protocol: Protocol::Tcp,
+            port: 8080,
+        }],
         endpoints: (0..endpoints)
-            .map(|host| SliceEndpoint { address: address(host), conditions, node: None })
+            .map(|host| SliceEndpoint {
+                address: address(host),
+                conditions,
+                node: None,
+            })
             .collect(),
     }
 }
 
 fn agent_with(services: u16, endpoints: u8) -> Reconciler<FakeMaps> {
     let mut agent = Reconciler::new(FakeMaps::new(20_000, 20_000, 2_000_000));
-    let objects = (0..services)
-        .flat_map(|i| [Event::ApplyService(service(i)), Event::ApplySlice(slice(i, endpoints))]);
+    let objects = (0..services).flat_map(|i| {
+        [
+            Event::ApplyService(service(i)),
+            Event::ApplySlice(slice(i, endpoints)),
+        ]
+    });
     list(&mut agent, objects.collect());
     assert_eq!(agent.sync(Instant::now()).problems, []);
     agent
@@ -62,7 +78,12 @@ fn one_changed_endpoint_costs_the_same_among_ten_and_among_ten_thousand_services
         agent.sync(Instant::now());
         agent.maps_mut().take_calls()
     };
-    let expected = Calls { write_slots: 1, slots: 4, put_frontend: 1, ..Calls::default() };
+    let expected = Calls {
+        write_slots: 1,
+        slots: 4,
+        put_frontend: 1,
+        ..Calls::default()
+    };
     assert_eq!(cost(10), expected);
     assert_eq!(cost(10_000), expected);
 }

@@ -40,7 +40,10 @@ impl Meaning {
             .collect();
         let mut meaning = Self::default();
         for record in records.values() {
-            assert!(meaning.records.insert(port_name(record)), "two records for {record:?}");
+            assert!(
+                meaning.records.insert(port_name(record)),
+                "two records for {record:?}"
+            );
         }
         meaning.add::<V4>(maps, &records);
         meaning.add::<V6>(maps, &records);
@@ -64,8 +67,9 @@ impl Meaning {
                 assert_eq!(before, None, "{name} shares a slot");
             }
             let endpoints = dump.slots[range].iter();
-            let sockets =
-                endpoints.map(|e| SocketAddr::new(e.addr.to_ip(), u16::from_be(e.port))).collect();
+            let sockets = endpoints
+                .map(|e| SocketAddr::new(e.addr.to_ip(), u16::from_be(e.port)))
+                .collect();
             self.frontends.insert(name, (port_name(record), sockets));
         }
     }
@@ -75,13 +79,21 @@ impl Meaning {
 impl fmt::Display for Meaning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (frontend, (port, endpoints)) in &self.frontends {
-            let port = port.rsplit_once('/').map_or(port.as_str(), |(port, _)| port);
+            let port = port
+                .rsplit_once('/')
+                .map_or(port.as_str(), |(port, _)| port);
             write!(f, "{frontend} {port} ->")?;
-            endpoints.iter().try_for_each(|endpoint| write!(f, " {endpoint}"))?;
+            endpoints
+                .iter()
+                .try_for_each(|endpoint| write!(f, " {endpoint}"))?;
             writeln!(f)?;
         }
         let served: BTreeSet<_> = self.frontends.values().map(|(port, _)| port).collect();
-        for record in self.records.iter().filter(|record| !served.contains(record)) {
+        for record in self
+            .records
+            .iter()
+            .filter(|record| !served.contains(record))
+        {
             writeln!(f, "record {record}")?;
         }
         Ok(())
@@ -90,5 +102,8 @@ impl fmt::Display for Meaning {
 
 /// Whether a Service of that kind gets frontends.
 pub(crate) fn is_served(kind: ServiceKind) -> bool {
-    matches!(kind, ServiceKind::ClusterIp | ServiceKind::NodePort | ServiceKind::LoadBalancer)
+    matches!(
+        kind,
+        ServiceKind::ClusterIp | ServiceKind::NodePort | ServiceKind::LoadBalancer
+    )
 }

@@ -33,7 +33,10 @@ fn travel<M: Audited>(maps: M, worlds: &[World], seed: u64, batch: usize) -> Rec
         }
         let report = sync(&mut agent, &mut now);
         assert_eq!(report.problems, []);
-        assert_eq!(Meaning::of(&agent.maps_mut().audited().inner), world.meaning());
+        assert_eq!(
+            Meaning::of(&agent.maps_mut().audited().inner),
+            world.meaning()
+        );
         before = world.clone();
     }
     agent
@@ -76,7 +79,15 @@ fn frontend<A: Address>(
         Family::V6 => [0xfd00, 0, 0, 0, 0, 0, 0, vip.into()].into(),
     };
     let key = FrontendKey::new(A::from_ip(ip).expect("of that family"), port.to_be(), 6);
-    (key, Frontend { slot_base, slot_count, service, flags: slot_count & 1 })
+    (
+        key,
+        Frontend {
+            slot_base,
+            slot_count,
+            service,
+            flags: slot_count & 1,
+        },
+    )
 }
 
 proptest! {

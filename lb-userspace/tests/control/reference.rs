@@ -17,7 +17,9 @@ pub(crate) fn meaning<'a>(
     let mut meaning = Meaning::default();
     for service in services {
         if !is_served(service.kind) {
-            meaning.records.insert(format!("{} {}", service.key, service.kind));
+            meaning
+                .records
+                .insert(format!("{} {}", service.key, service.kind));
             continue;
         }
         for port in &service.ports {
@@ -26,7 +28,9 @@ pub(crate) fn meaning<'a>(
             for ip in &service.cluster_ips {
                 let frontend = format!("{}/{}", SocketAddr::new(*ip, port.port), port.protocol);
                 let endpoints = endpoints(service, port, *ip, slices);
-                meaning.frontends.insert(frontend, (name.clone(), endpoints));
+                meaning
+                    .frontends
+                    .insert(frontend, (name.clone(), endpoints));
             }
         }
     }
@@ -55,13 +59,29 @@ fn endpoints(
     }
     // Rule 17: one that is not terminating beats one that is; then the readier one.
     let best = |all: &Vec<Conditions>| {
-        let staying: Vec<_> = all.iter().filter(|conditions| !conditions.terminating).collect();
-        let all = if staying.is_empty() { all.iter().collect() } else { staying };
-        *all.into_iter().max_by_key(|c| (c.ready, c.serving)).expect("seen at least once")
+        let staying: Vec<_> = all
+            .iter()
+            .filter(|conditions| !conditions.terminating)
+            .collect();
+        let all = if staying.is_empty() {
+            all.iter().collect()
+        } else {
+            staying
+        };
+        *all.into_iter()
+            .max_by_key(|c| (c.ready, c.serving))
+            .expect("seen at least once")
     };
     let pick = |wanted: fn(Conditions) -> bool| -> BTreeSet<SocketAddr> {
-        seen.iter().filter(|(_, all)| wanted(best(all))).map(|(socket, _)| *socket).collect()
+        seen.iter()
+            .filter(|(_, all)| wanted(best(all)))
+            .map(|(socket, _)| *socket)
+            .collect()
     };
     let ready = pick(|c| c.ready);
-    if ready.is_empty() { pick(|c| c.serving && c.terminating) } else { ready }
+    if ready.is_empty() {
+        pick(|c| c.serving && c.terminating)
+    } else {
+        ready
+    }
 }

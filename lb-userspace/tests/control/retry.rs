@@ -40,9 +40,15 @@ fn a_failure_is_reported_and_tried_again_later_and_not_before() {
     assert!(retry > now);
     agent.maps_mut().rate = 0;
     let report = agent.sync(retry - Duration::from_millis(1));
-    assert_eq!((report.ops, report.in_sync, report.problems.len()), (0, false, 1));
+    assert_eq!(
+        (report.ops, report.in_sync, report.problems.len()),
+        (0, false, 1)
+    );
     let report = agent.sync(retry);
-    assert_eq!((report.ops, report.in_sync, report.problems.len()), (2, true, 0));
+    assert_eq!(
+        (report.ops, report.in_sync, report.problems.len()),
+        (2, true, 0)
+    );
     assert_eq!(report.next_retry, None);
 }
 

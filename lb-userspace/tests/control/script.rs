@@ -26,15 +26,25 @@ use lb_common::address::Family;
 
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    Maps { services: u32, frontends: usize, slots: u32 },
+    Maps {
+        services: u32,
+        frontends: usize,
+        slots: u32,
+    },
     Event(Box<Event>),
     Restart,
-    Expect { calls: Option<usize>, lines: Vec<String> },
+    Expect {
+        calls: Option<usize>,
+        lines: Vec<String>,
+    },
 }
 
 pub(crate) fn parse(text: &str) -> Vec<Step> {
     let mut steps = Vec::new();
-    for line in text.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()) {
+    for line in text
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.trim().is_empty())
+    {
         if let Some(expected) = line.strip_prefix("  ") {
             match steps.last_mut() {
                 Some(Step::Expect { lines, .. }) => lines.push(expected.to_owned()),
@@ -60,10 +70,16 @@ fn parse_step(line: &str) -> Option<Step> {
         }
         ("restart", []) => return Some(Step::Restart),
         ("expect", []) => {
-            return Some(Step::Expect { calls: None, lines: vec![] });
+            return Some(Step::Expect {
+                calls: None,
+                lines: vec![],
+            });
         }
         ("expect", [calls]) => {
-            return Some(Step::Expect { calls: Some(calls.parse().ok()?), lines: vec![] });
+            return Some(Step::Expect {
+                calls: Some(calls.parse().ok()?),
+                lines: vec![],
+            });
         }
         ("listing", []) => Event::Init,
         ("listed", []) => Event::InitDone,
@@ -107,7 +123,11 @@ fn parse_service(name: &str, kind: &str, ips: &str, ports: &[&str]) -> Option<Se
             .iter()
             .map(|port| {
                 let (name, port, protocol) = parse_port(port)?;
-                Some(ServicePort { name, protocol, port })
+                Some(ServicePort {
+                    name,
+                    protocol,
+                    port,
+                })
             })
             .collect::<Option<_>>()?,
     })
@@ -115,12 +135,20 @@ fn parse_service(name: &str, kind: &str, ips: &str, ports: &[&str]) -> Option<Se
 
 fn parse_slice(name: &str, service: &str, rest: &[&str]) -> Option<EndpointSlice> {
     let arrow = rest.iter().position(|word| *word == "->")?;
-    let endpoints: Vec<_> =
-        rest[arrow + 1..].iter().map(|word| parse_endpoint(word)).collect::<Option<_>>()?;
-    let family = endpoints.first().map_or(Family::V4, |endpoint| Family::of(&endpoint.address));
+    let endpoints: Vec<_> = rest[arrow + 1..]
+        .iter()
+        .map(|word| parse_endpoint(word))
+        .collect::<Option<_>>()?;
+    let family = endpoints
+        .first()
+        .map_or(Family::V4, |endpoint| Family::of(&endpoint.address));
     let port = |port: &&str| {
         let (name, port, protocol) = parse_port(port)?;
-        Some(SlicePort { name, protocol, port })
+        Some(SlicePort {
+            name,
+            protocol,
+            port,
+        })
     };
     Some(EndpointSlice {
         key: key(name),
@@ -156,5 +184,9 @@ fn parse_endpoint(endpoint: &str) -> Option<SliceEndpoint> {
             (address, conditions)
         }
     };
-    Some(SliceEndpoint { address: address.parse().ok()?, conditions, node: None })
+    Some(SliceEndpoint {
+        address: address.parse().ok()?,
+        conditions,
+        node: None,
+    })
 }

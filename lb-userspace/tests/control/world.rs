@@ -33,7 +33,10 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn meaning(&self) -> Meaning {
-        reference::meaning(self.services.values(), &self.slices.values().collect::<Vec<_>>())
+        reference::meaning(
+            self.services.values(),
+            &self.slices.values().collect::<Vec<_>>(),
+        )
     }
 
     /// All objects, in an order that follows from `seed`.
@@ -44,17 +47,31 @@ impl World {
     /// What a source says when this world becomes `next`, in an order that follows from `seed`.
     pub(crate) fn events_to(&self, next: &Self, seed: u64) -> Vec<Event> {
         let mut events = Vec::new();
-        let gone = self.services.keys().filter(|key| !next.services.contains_key(key));
+        let gone = self
+            .services
+            .keys()
+            .filter(|key| !next.services.contains_key(key));
         events.extend(gone.map(|key| Event::DeleteService(key.clone())));
-        let gone = self.slices.keys().filter(|key| !next.slices.contains_key(key));
+        let gone = self
+            .slices
+            .keys()
+            .filter(|key| !next.slices.contains_key(key));
         events.extend(gone.map(|key| Event::DeleteSlice(key.clone())));
-        let new = next.services.iter().filter(|(key, new)| self.services.get(key) != Some(new));
+        let new = next
+            .services
+            .iter()
+            .filter(|(key, new)| self.services.get(key) != Some(new));
         events.extend(new.map(|(_, service)| Event::ApplyService(service.clone())));
-        let new = next.slices.iter().filter(|(key, new)| self.slices.get(key) != Some(new));
+        let new = next
+            .slices
+            .iter()
+            .filter(|(key, new)| self.slices.get(key) != Some(new));
         events.extend(new.map(|(_, slice)| Event::ApplySlice(slice.clone())));
         let mut random = seed;
         for at in (1..events.len()).rev() {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             events.swap(at, (random >> 33) as usize % (at + 1));
         }
         events
@@ -77,7 +94,9 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
             Some(EndpointSlice { key, ..slice? })
         });
         World {
-            services: services.map(|service| (service.key.clone(), service)).collect(),
+            services: services
+                .map(|service| (service.key.clone(), service))
+                .collect(),
             slices: slices.map(|slice| (slice.key.clone(), slice)).collect(),
         }
     })
@@ -100,8 +119,15 @@ pub(crate) fn worlds(count: Range<usize>) -> impl Strategy<Value = Vec<World>> {
 }
 
 fn make_service(i: u32, vip: u8, kind: u8, stack: u8, ports: Vec<ServicePort>) -> Service {
-    let (v4, v6) = ([10, 96, 0, vip].into(), [0xfd00, 0, 0, 0, 0, 0, 0, vip.into()].into());
-    let kind = if kind == 0 { ServiceKind::Headless } else { ServiceKind::ClusterIp };
+    let (v4, v6) = (
+        [10, 96, 0, vip].into(),
+        [0xfd00, 0, 0, 0, 0, 0, 0, vip.into()].into(),
+    );
+    let kind = if kind == 0 {
+        ServiceKind::Headless
+    } else {
+        ServiceKind::ClusterIp
+    };
     let cluster_ips = match stack {
         _ if kind == ServiceKind::Headless => vec![],
         0 => vec![v4],
@@ -120,7 +146,11 @@ fn make_service(i: u32, vip: u8, kind: u8, stack: u8, ports: Vec<ServicePort>) -
 }
 
 fn ports() -> impl Strategy<Value = Vec<ServicePort>> {
-    let port = |name: &str, port, protocol| ServicePort { name: name.into(), protocol, port };
+    let port = |name: &str, port, protocol| ServicePort {
+        name: name.into(),
+        protocol,
+        port,
+    };
     let http = prop::sample::select(vec![
         port("http", 80, Protocol::Tcp),
         port("web", 80, Protocol::Tcp),
@@ -132,7 +162,11 @@ fn ports() -> impl Strategy<Value = Vec<ServicePort>> {
 }
 
 fn slice() -> impl Strategy<Value = EndpointSlice> {
-    let port = |name: &str, port, protocol| SlicePort { name: name.into(), protocol, port };
+    let port = |name: &str, port, protocol| SlicePort {
+        name: name.into(),
+        protocol,
+        port,
+    };
     let ports = vec![
         port("http", 8080, Protocol::Tcp),
         port("http", 8081, Protocol::Tcp),
@@ -155,7 +189,11 @@ fn slice() -> impl Strategy<Value = EndpointSlice> {
                     } else {
                         [10, 0, 0, host].into()
                     },
-                    conditions: Conditions { ready, serving, terminating },
+                    conditions: Conditions {
+                        ready,
+                        serving,
+                        terminating,
+                    },
                     node: None,
                 })
                 .collect(),

@@ -8,8 +8,9 @@ use std::{
 use anyhow::{Result, ensure};
 
 use crate::{
+    eventually,
     manifests::{self, Directory, frontends},
-    eventually, needs_root,
+    needs_root,
     stream::{Streams, who_answers},
 };
 

@@ -6,8 +6,9 @@ use anyhow::{Result, ensure};
 use xtask::lab::{AgentOptions, Lab};
 
 use crate::{
+    eventually,
     manifests::{self, Directory, frontends, web},
-    eventually, needs_root,
+    needs_root,
     stream::who_answers,
 };
 

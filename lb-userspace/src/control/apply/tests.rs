@@ -49,7 +49,10 @@ impl Maps for Refusing {
     fn put_service(&mut self, id: u32, record: &ServiceRecord) -> Result<(), MapsError> {
         if id == self.refused {
             let source = io::Error::from(io::ErrorKind::PermissionDenied);
-            return Err(MapsError::Io { table: Table::Services, source });
+            return Err(MapsError::Io {
+                table: Table::Services,
+                source,
+            });
         }
         self.inner.put_service(id, record)
     }
@@ -92,7 +95,12 @@ fn plan(count: u32) -> Plan {
     for id in 0..3 {
         let base = id * count;
         let key = FrontendKey::new(V4(id), 80, 6);
-        let value = Frontend { slot_base: base, slot_count: count, service: id, flags: 0 };
+        let value = Frontend {
+            slot_base: base,
+            slot_count: count,
+            service: id,
+            flags: 0,
+        };
         plan.push(id, None, Op::V4(FamilyOp::PutFrontend { key, value }));
         let endpoints = endpoints(id + 1, count as usize);
         plan.push(id, None, Op::V4(FamilyOp::WriteSlots { base, endpoints }));
@@ -108,7 +116,12 @@ fn a_plan_goes_out_in_the_order_that_is_safe() {
     plan.push(9, None, Op::RemoveService);
     plan.push(9, None, Op::V6(FamilyOp::RemoveFrontend { key }));
     plan.push(5, None, Op::ResetTraffic);
-    let kinds: Vec<u8> = plan.ordered().steps().iter().map(|step| step.op.phase().0).collect();
+    let kinds: Vec<u8> = plan
+        .ordered()
+        .steps()
+        .iter()
+        .map(|step| step.op.phase().0)
+        .collect();
     assert_eq!(kinds, [0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 5]);
 }
 
@@ -118,21 +131,42 @@ fn like_steps_go_out_as_one_call_and_write_what_they_say() {
     let plan = plan(2);
     assert_eq!(apply(&mut maps, &plan).done, 9);
     assert_eq!(
-        (maps.calls.write_slots, maps.calls.put_frontend, maps.calls.put_service),
+        (
+            maps.calls.write_slots,
+            maps.calls.put_frontend,
+            maps.calls.put_service
+        ),
         (1, 1, 1)
     );
-    let written: Vec<u32> = maps.v4.slots.iter().map(|endpoint| endpoint.addr.0).collect();
+    let written: Vec<u32> = maps
+        .v4
+        .slots
+        .iter()
+        .map(|endpoint| endpoint.addr.0)
+        .collect();
     assert_eq!(written, [1, 1, 2, 2, 3, 3]);
 }
 
 #[test]
 fn a_failure_stops_its_own_service_and_no_other() {
-    let mut maps = Refusing { inner: FakeMaps::new(8, 8, 8), refused: 1 };
+    let mut maps = Refusing {
+        inner: FakeMaps::new(8, 8, 8),
+        refused: 1,
+    };
     let plan = plan(2);
     let applied = apply(&mut maps, &plan);
-    assert_eq!((applied.done, applied.failed.len(), applied.skipped), (6, 1, 2));
+    assert_eq!(
+        (applied.done, applied.failed.len(), applied.skipped),
+        (6, 1, 2)
+    );
     assert_eq!(applied.failed[0].0.id, 1);
-    let served: Vec<u32> = maps.inner.v4.frontends.values().map(|value| value.service).collect();
+    let served: Vec<u32> = maps
+        .inner
+        .v4
+        .frontends
+        .values()
+        .map(|value| value.service)
+        .collect();
     assert_eq!(served, [0, 2]);
 }
 
@@ -141,7 +175,10 @@ fn a_frontend_that_finds_no_room_stops_nothing() {
     let mut maps = FakeMaps::new(8, 2, 8);
     let plan = plan(1);
     let applied = apply(&mut maps, &plan);
-    assert_eq!((applied.done, applied.failed.len(), applied.skipped), (8, 1, 0));
+    assert_eq!(
+        (applied.done, applied.failed.len(), applied.skipped),
+        (8, 1, 0)
+    );
     assert!(is_rejection(&applied.failed[0].1));
     assert_eq!(maps.v4.frontends.len(), 2);
 }

@@ -16,7 +16,9 @@ use crate::model::{Conditions, ServicePort};
 pub(super) fn usable<A: Address>(port: &ServicePort, slices: &SliceSet<A>) -> Arc<[Endpoint<A>]> {
     let candidates = candidates(port, slices);
     let choose = |wanted: fn(&Conditions) -> bool| -> Arc<[Endpoint<A>]> {
-        let chosen = candidates.iter().filter(|(_, conditions)| wanted(conditions));
+        let chosen = candidates
+            .iter()
+            .filter(|(_, conditions)| wanted(conditions));
         chosen.map(|(endpoint, _)| *endpoint).collect()
     };
     let ready = choose(|conditions| conditions.ready);
@@ -51,7 +53,11 @@ fn candidates<A: Address>(
         }
     }
     all.sort_unstable_by_key(|(endpoint, conditions)| {
-        let last = (conditions.terminating, !conditions.ready, !conditions.serving);
+        let last = (
+            conditions.terminating,
+            !conditions.ready,
+            !conditions.serving,
+        );
         (endpoint.addr.to_ip(), u16::from_be(endpoint.port), last)
     });
     all.dedup_by_key(|(endpoint, _)| *endpoint);

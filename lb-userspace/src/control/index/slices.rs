@@ -65,7 +65,8 @@ impl<A: Address> SliceSet<A> {
     }
 
     fn find(&self, name: &str) -> Result<usize, usize> {
-        self.0.binary_search_by(|slice| slice.name.as_ref().cmp(name))
+        self.0
+            .binary_search_by(|slice| slice.name.as_ref().cmp(name))
     }
 }
 
@@ -75,7 +76,10 @@ impl<A: Address> StoredSlice<A> {
     pub(super) fn new(slice: EndpointSlice) -> Self {
         let stored = |endpoint: SliceEndpoint| {
             let address = A::from_ip(endpoint.address)?;
-            Some(StoredEndpoint { address, conditions: endpoint.conditions })
+            Some(StoredEndpoint {
+                address,
+                conditions: endpoint.conditions,
+            })
         };
         Self {
             name: slice.key.name.into_boxed_str(),
@@ -89,6 +93,8 @@ impl<A: Address> StoredSlice<A> {
     }
 
     pub(in super::super) fn endpoints(&self) -> impl Iterator<Item = (A, Conditions)> {
-        self.endpoints.iter().map(|endpoint| (endpoint.address, endpoint.conditions))
+        self.endpoints
+            .iter()
+            .map(|endpoint| (endpoint.address, endpoint.conditions))
     }
 }

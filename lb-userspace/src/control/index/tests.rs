@@ -12,7 +12,11 @@ fn service(name: &str, ip: &str) -> Service {
         ip_family_policy: None,
         ip_families: vec![Family::V4],
         cluster_ips: vec![ip.parse().unwrap()],
-        ports: vec![ServicePort { name: "http".into(), protocol: Protocol::Tcp, port: 80 }],
+        ports: vec![ServicePort {
+            name: "http".into(),
+            protocol: Protocol::Tcp,
+            port: 80,
+        }],
     }
 }
 
@@ -22,8 +26,16 @@ fn slice(name: &str, service: &str, address: &str) -> EndpointSlice {
         key: ObjectKey::new("default", name),
         service: service.into(),
         family: Family::of(&address),
-        ports: vec![SlicePort { name: "http".into(), protocol: Protocol::Tcp, port: 8080 }],
-        endpoints: vec![SliceEndpoint { address, conditions: Conditions::default(), node: None }],
+        ports: vec![SlicePort {
+            name: "http".into(),
+            protocol: Protocol::Tcp,
+            port: 8080,
+        }],
+        endpoints: vec![SliceEndpoint {
+            address,
+            conditions: Conditions::default(),
+            node: None,
+        }],
     }
 }
 
@@ -58,9 +70,21 @@ fn an_object_that_says_the_same_again_makes_nothing_dirty() {
         Event::ApplyService(service("a", "10.96.0.1")),
         Event::ApplySlice(slice("a-1", "a", "10.0.0.1")),
     ]);
-    assert!(index.apply(Event::ApplyService(service("a", "10.96.0.1"))).is_empty());
-    assert!(index.apply(Event::ApplySlice(slice("a-1", "a", "10.0.0.1"))).is_empty());
-    assert!(index.apply(Event::DeleteSlice(ObjectKey::new("default", "unheard-of"))).is_empty());
+    assert!(
+        index
+            .apply(Event::ApplyService(service("a", "10.96.0.1")))
+            .is_empty()
+    );
+    assert!(
+        index
+            .apply(Event::ApplySlice(slice("a-1", "a", "10.0.0.1")))
+            .is_empty()
+    );
+    assert!(
+        index
+            .apply(Event::DeleteSlice(ObjectKey::new("default", "unheard-of")))
+            .is_empty()
+    );
 }
 
 #[test]
@@ -82,10 +106,18 @@ fn what_a_later_listing_does_not_mention_is_gone_when_it_ends() {
         Event::ApplySlice(slice("a-1", "a", "10.0.0.1")),
     ]);
     // The first listing is cut off; the second one counts.
-    for event in [Event::Init, Event::ApplyService(service("b", "10.96.0.2")), Event::Init] {
+    for event in [
+        Event::Init,
+        Event::ApplyService(service("b", "10.96.0.2")),
+        Event::Init,
+    ] {
         assert!(index.apply(event).is_empty());
     }
-    assert!(index.apply(Event::ApplyService(service("a", "10.96.0.1"))).is_empty());
+    assert!(
+        index
+            .apply(Event::ApplyService(service("a", "10.96.0.1")))
+            .is_empty()
+    );
     assert_eq!(names(&index.apply(Event::InitDone)), ["a", "b"]);
     assert_eq!(index.services().count(), 1);
     assert!(index.slices.is_empty());
@@ -98,8 +130,16 @@ fn nothing_is_left_of_what_is_gone() {
         Event::ApplyService(service("a", "10.96.0.1")),
     ]);
     index.apply(Event::DeleteService(ObjectKey::new("default", "a")));
-    assert!(index.find_service(&ObjectKey::new("default", "a")).is_none());
-    assert_eq!(index.entries.len(), 1, "the slice may be there before its Service is");
+    assert!(
+        index
+            .find_service(&ObjectKey::new("default", "a"))
+            .is_none()
+    );
+    assert_eq!(
+        index.entries.len(),
+        1,
+        "the slice may be there before its Service is"
+    );
     index.apply(Event::DeleteSlice(ObjectKey::new("default", "a-1")));
     assert!(index.entries.is_empty() && index.slices.is_empty());
 }
@@ -108,8 +148,15 @@ fn nothing_is_left_of_what_is_gone() {
 fn a_claim_is_as_old_as_the_last_change_of_addresses_or_ports() {
     let mut index = listed([Event::ApplyService(service("a", "10.96.0.1"))]);
     let since = |index: &Index| index.find(&ObjectKey::new("default", "a")).unwrap().since;
-    assert_eq!(since(&index), 0, "what the first listing says is equally old");
-    let policy = Service { kind: ServiceKind::LoadBalancer, ..service("a", "10.96.0.1") };
+    assert_eq!(
+        since(&index),
+        0,
+        "what the first listing says is equally old"
+    );
+    let policy = Service {
+        kind: ServiceKind::LoadBalancer,
+        ..service("a", "10.96.0.1")
+    };
     index.apply(Event::ApplyService(policy));
     assert_eq!(since(&index), 0);
     index.apply(Event::ApplyService(service("a", "10.96.0.9")));
@@ -126,5 +173,8 @@ fn nothing_is_complete_before_the_first_listing_is() {
     index.apply(Event::InitDone);
     assert!(index.is_complete());
     index.apply(Event::Init);
-    assert!(index.is_complete(), "a later listing does not close the gate again");
+    assert!(
+        index.is_complete(),
+        "a later listing does not close the gate again"
+    );
 }

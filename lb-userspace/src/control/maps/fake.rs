@@ -93,7 +93,12 @@ impl FakeMaps {
 
 impl<A> FakeFamily<A> {
     fn new(frontend_capacity: usize, slot_capacity: u32) -> Self {
-        Self { frontends: BTreeMap::new(), frontend_capacity, slots: Vec::new(), slot_capacity }
+        Self {
+            frontends: BTreeMap::new(),
+            frontend_capacity,
+            slots: Vec::new(),
+            slot_capacity,
+        }
     }
 }
 
@@ -138,7 +143,9 @@ where
         let base = base as usize;
         let end = base + endpoints.len();
         if end > family.slot_capacity as usize {
-            return Err(MapsError::Full { table: Table::Slots(A::FAMILY) });
+            return Err(MapsError::Full {
+                table: Table::Slots(A::FAMILY),
+            });
         }
         if end > family.slots.len() {
             family.slots.resize(end, Endpoint::default());
@@ -156,7 +163,9 @@ where
     fn put_frontends(&mut self, entries: &[(FrontendKey<A>, Frontend)]) -> Result<(), MapsError> {
         let (family, calls) = self.part_mut();
         calls.put_frontend += 1;
-        entries.iter().try_for_each(|(key, value)| put_frontend(family, key, value))
+        entries
+            .iter()
+            .try_for_each(|(key, value)| put_frontend(family, key, value))
     }
 
     fn remove_frontend(&mut self, key: &FrontendKey<A>) -> Result<(), MapsError> {
@@ -167,12 +176,22 @@ where
     }
 
     fn dump(&self) -> Result<FamilyDump<A>, MapsError> {
-        let FakeFamily { frontends, slots, slot_capacity, .. } = self.part();
-        let ends = frontends.values().map(|value| value.slot_base.saturating_add(value.slot_count));
+        let FakeFamily {
+            frontends,
+            slots,
+            slot_capacity,
+            ..
+        } = self.part();
+        let ends = frontends
+            .values()
+            .map(|value| value.slot_base.saturating_add(value.slot_count));
         let end = ends.max().unwrap_or(0).min(*slot_capacity) as usize;
         let mut slots = slots.clone();
         slots.resize(end, Endpoint::default());
-        let frontends = frontends.iter().map(|(key, value)| (*key, *value)).collect();
+        let frontends = frontends
+            .iter()
+            .map(|(key, value)| (*key, *value))
+            .collect();
         Ok(FamilyDump { frontends, slots })
     }
 }
@@ -183,7 +202,9 @@ fn put_frontend<A: Address>(
     value: &Frontend,
 ) -> Result<(), MapsError> {
     if !family.frontends.contains_key(key) && family.frontends.len() >= family.frontend_capacity {
-        return Err(MapsError::Full { table: Table::Frontends(A::FAMILY) });
+        return Err(MapsError::Full {
+            table: Table::Frontends(A::FAMILY),
+        });
     }
     family.frontends.insert(*key, *value);
     Ok(())
@@ -202,7 +223,9 @@ impl Maps for FakeMaps {
         self.calls.put_service += 1;
         for (id, record) in records {
             if *id >= self.service_capacity {
-                return Err(MapsError::Full { table: Table::Services });
+                return Err(MapsError::Full {
+                    table: Table::Services,
+                });
             }
             self.services.insert(*id, *record);
         }
@@ -222,6 +245,10 @@ impl Maps for FakeMaps {
     }
 
     fn services(&self) -> Result<Vec<(u32, ServiceRecord)>, MapsError> {
-        Ok(self.services.iter().map(|(id, record)| (*id, *record)).collect())
+        Ok(self
+            .services
+            .iter()
+            .map(|(id, record)| (*id, *record))
+            .collect())
     }
 }

@@ -25,7 +25,11 @@ pub struct FaultyMaps<M> {
 impl<M> FaultyMaps<M> {
     /// `inner`, of which `rate` in 256 calls fail; which ones follows from `seed`.
     pub fn new(inner: M, rate: u8, seed: u64) -> Self {
-        Self { inner, rate, random: Cell::new(seed) }
+        Self {
+            inner,
+            rate,
+            random: Cell::new(seed),
+        }
     }
 
     /// The next number of the sequence "splitmix64" (Steele, Lea, Flood: Fast splittable pseudorandom
@@ -61,12 +65,19 @@ impl<M> FaultyMaps<M> {
         table: Table,
         read: impl FnOnce(&M) -> Result<T, MapsError>,
     ) -> Result<T, MapsError> {
-        if self.fails() { Err(failure(table)) } else { read(&self.inner) }
+        if self.fails() {
+            Err(failure(table))
+        } else {
+            read(&self.inner)
+        }
     }
 }
 
 fn failure(table: Table) -> MapsError {
-    MapsError::Io { table, source: io::Error::other("fails on purpose") }
+    MapsError::Io {
+        table,
+        source: io::Error::other("fails on purpose"),
+    }
 }
 
 impl<A: Address, M: FamilyMaps<A>> FamilyMaps<A> for FaultyMaps<M> {
@@ -75,15 +86,21 @@ impl<A: Address, M: FamilyMaps<A>> FamilyMaps<A> for FaultyMaps<M> {
     }
 
     fn write_slots(&mut self, base: u32, endpoints: &[Endpoint<A>]) -> Result<(), MapsError> {
-        self.write(Table::Slots(A::FAMILY), |inner| inner.write_slots(base, endpoints))
+        self.write(Table::Slots(A::FAMILY), |inner| {
+            inner.write_slots(base, endpoints)
+        })
     }
 
     fn put_frontend(&mut self, key: &FrontendKey<A>, value: &Frontend) -> Result<(), MapsError> {
-        self.write(Table::Frontends(A::FAMILY), |inner| inner.put_frontend(key, value))
+        self.write(Table::Frontends(A::FAMILY), |inner| {
+            inner.put_frontend(key, value)
+        })
     }
 
     fn remove_frontend(&mut self, key: &FrontendKey<A>) -> Result<(), MapsError> {
-        self.write(Table::Frontends(A::FAMILY), |inner| inner.remove_frontend(key))
+        self.write(Table::Frontends(A::FAMILY), |inner| {
+            inner.remove_frontend(key)
+        })
     }
 
     fn dump(&self) -> Result<FamilyDump<A>, MapsError> {

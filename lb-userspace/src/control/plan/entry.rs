@@ -44,7 +44,10 @@ pub(in super::super) struct Entry<A> {
 
 impl<A> Default for Entry<A> {
     fn default() -> Self {
-        Self { claims: Vec::new(), served: None }
+        Self {
+            claims: Vec::new(),
+            served: None,
+        }
     }
 }
 
@@ -66,7 +69,9 @@ impl<A: PartialEq> Entry<A> {
             }
             self.claims.remove(at);
         }
-        let at = self.claims.partition_point(|known| known.since < claim.since);
+        let at = self
+            .claims
+            .partition_point(|known| known.since < claim.since);
         self.claims.reserve_exact(1);
         self.claims.insert(at, claim);
     }
@@ -85,7 +90,12 @@ mod tests {
 
     fn claim(id: u32, since: u64) -> Claim<V4> {
         let service = Arc::new(ObjectKey::new("default", format!("s{id}")));
-        Claim { service, id, since, endpoints: Arc::new([]) }
+        Claim {
+            service,
+            id,
+            since,
+            endpoints: Arc::new([]),
+        }
     }
 
     fn order(claims: impl IntoIterator<Item = (u32, u64)>) -> Vec<u32> {

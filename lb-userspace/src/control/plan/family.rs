@@ -51,7 +51,11 @@ where
         entries: HashMap<FrontendKey<A>, Entry<A>>,
         slots: SlotPool,
     ) -> Self {
-        Self { entries, slots, ..Self::default() }
+        Self {
+            entries,
+            slots,
+            ..Self::default()
+        }
     }
 
     /// Begins the next plan: takes up what waits for room if there may be some now, or if told to.
@@ -59,12 +63,17 @@ where
         let freed = self.slots.advance();
         let removed = std::mem::take(&mut self.removed);
         let waits_for = |wanted: Table| {
-            self.waiting.iter().filter(move |(_, table)| **table == wanted).map(|(key, _)| *key)
+            self.waiting
+                .iter()
+                .filter(move |(_, table)| **table == wanted)
+                .map(|(key, _)| *key)
         };
         let slots = waits_for(Table::Slots(A::FAMILY));
-        self.touched.extend(slots.take(if freed || retry { usize::MAX } else { 0 }));
+        self.touched
+            .extend(slots.take(if freed || retry { usize::MAX } else { 0 }));
         let frontends = waits_for(Table::Frontends(A::FAMILY));
-        self.touched.extend(frontends.take(if retry { usize::MAX } else { removed }));
+        self.touched
+            .extend(frontends.take(if retry { usize::MAX } else { removed }));
     }
 
     /// Puts the claim of `id` where `desired` says and withdraws it from where `before`, the record it
@@ -85,7 +94,12 @@ where
             self.touched.insert(key);
         }
         if let Some(DesiredFrontend { key, endpoints }) = desired {
-            let claim = Claim { service: service.clone(), id, since, endpoints: endpoints.clone() };
+            let claim = Claim {
+                service: service.clone(),
+                id,
+                since,
+                endpoints: endpoints.clone(),
+            };
             self.entries.entry(*key).or_default().claim(claim);
             self.touched.insert(*key);
         }
@@ -93,7 +107,10 @@ where
 
     /// Marks every frontend that nobody claims, so that it is removed (rule 92).
     pub(super) fn touch_unclaimed(&mut self) {
-        let unclaimed = self.entries.iter().filter(|(_, entry)| entry.claims.is_empty());
+        let unclaimed = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.claims.is_empty());
         self.touched.extend(unclaimed.map(|(key, _)| *key));
     }
 
@@ -102,7 +119,9 @@ where
         let mut settlement = Settlement::new(&mut self.slots, plan);
         let touched = std::mem::take(&mut self.touched).into_iter();
         let is_unclaimed = |key: &FrontendKey<A>| {
-            self.entries.get(key).is_some_and(|entry| entry.claims.is_empty())
+            self.entries
+                .get(key)
+                .is_some_and(|entry| entry.claims.is_empty())
         };
         let (unclaimed, claimed): (Vec<_>, Vec<_>) = touched.partition(is_unclaimed);
         for key in unclaimed {
@@ -114,7 +133,9 @@ where
             }
         }
         for key in claimed {
-            let Some(entry) = self.entries.get_mut(&key) else { continue };
+            let Some(entry) = self.entries.get_mut(&key) else {
+                continue;
+            };
             match settlement.settle(&key, entry) {
                 Some(table) => self.waiting.insert(key, table),
                 None => self.waiting.remove(&key),
@@ -162,7 +183,11 @@ where
             })
         });
         let starved = self.waiting.iter().filter_map(|(key, table)| {
-            Some(problem(self.entries.get(key)?.claims.last()?, key, Cause::NoRoom(*table)))
+            Some(problem(
+                self.entries.get(key)?.claims.last()?,
+                key,
+                Cause::NoRoom(*table),
+            ))
         });
         conflicts.chain(starved)
     }

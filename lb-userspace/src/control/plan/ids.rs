@@ -28,7 +28,13 @@ impl IdPool {
         let free: BTreeSet<u32> = (0..next).filter(|id| !used.contains(id)).collect();
         // An empty map is a new one. Any other may have forgotten a higher id that once was in use.
         let unused = if next == 0 { 0 } else { capacity };
-        Self { capacity, next, free, quarantine: Quarantine::default(), unused }
+        Self {
+            capacity,
+            next,
+            free,
+            quarantine: Quarantine::default(),
+            unused,
+        }
     }
 
     /// Gives out the smallest free id, and whether its counters may be other than zero.

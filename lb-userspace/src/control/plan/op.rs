@@ -71,7 +71,11 @@ pub struct Plan {
 
 impl Plan {
     pub(in super::super) fn push(&mut self, id: u32, service: Option<&Arc<ObjectKey>>, op: Op) {
-        self.steps.push(Step { id, service: service.cloned(), op });
+        self.steps.push(Step {
+            id,
+            service: service.cloned(),
+            op,
+        });
     }
 
     /// The plan with its steps in the order in which they are safe.

@@ -15,7 +15,10 @@ pub(super) struct Quarantine<T> {
 
 impl<T> Default for Quarantine<T> {
     fn default() -> Self {
-        Self { fresh: Vec::new(), resting: Vec::new() }
+        Self {
+            fresh: Vec::new(),
+            resting: Vec::new(),
+        }
     }
 }
 

@@ -40,7 +40,12 @@ where
     Op: From<FamilyOp<A>>,
 {
     pub(super) fn new(slots: &'a mut SlotPool, plan: &'a mut Plan) -> Self {
-        Self { slots, plan, left: BTreeMap::new(), removed: 0 }
+        Self {
+            slots,
+            plan,
+            left: BTreeMap::new(),
+            removed: 0,
+        }
     }
 
     /// Removes a frontend.
@@ -59,7 +64,10 @@ where
         let Some(room) = self.find_room(claim, entry.served.as_ref()) else {
             // It stays as it was, unless whose it was does not want it any more.
             let is_left = |served: &mut Served<A>| {
-                entry.claims.iter().all(|claim| claim.id != served.value.service)
+                entry
+                    .claims
+                    .iter()
+                    .all(|claim| claim.id != served.value.service)
             };
             if let Some(served) = entry.served.take_if(is_left) {
                 self.remove(key, served);
@@ -69,16 +77,32 @@ where
         let (service, endpoints) = (Some(claim.service.clone()), claim.endpoints.clone());
         let range = room.range;
         if room.is_blank && range.len > 0 {
-            let op = FamilyOp::WriteSlots { base: range.base, endpoints: endpoints.clone() };
+            let op = FamilyOp::WriteSlots {
+                base: range.base,
+                endpoints: endpoints.clone(),
+            };
             self.plan.push(claim.id, service.as_ref(), op.into());
         }
-        let value =
-            Frontend { slot_base: range.base, slot_count: range.len, service: claim.id, flags: 0 };
-        if entry.served.as_ref().is_none_or(|served| served.value != value) {
+        let value = Frontend {
+            slot_base: range.base,
+            slot_count: range.len,
+            service: claim.id,
+            flags: 0,
+        };
+        if entry
+            .served
+            .as_ref()
+            .is_none_or(|served| served.value != value)
+        {
             let op = FamilyOp::PutFrontend { key: *key, value };
             self.plan.push(claim.id, service.as_ref(), op.into());
         }
-        let now = Served { service, value, range, endpoints: Some(endpoints) };
+        let now = Served {
+            service,
+            value,
+            range,
+            endpoints: Some(endpoints),
+        };
         if let Some(before) = entry.served.replace(now)
             && !room.is_kept
         {
@@ -100,14 +124,30 @@ where
             served.endpoints.as_ref() == Some(endpoints)
         };
         if let Some(served) = served.filter(|served| has(served, &claim.endpoints)) {
-            return Some(Room { range: served.range, is_blank: false, is_kept: true });
+            return Some(Room {
+                range: served.range,
+                is_blank: false,
+                is_kept: true,
+            });
         }
-        if self.left.get(&claim.id).is_some_and(|served| has(served, &claim.endpoints)) {
+        if self
+            .left
+            .get(&claim.id)
+            .is_some_and(|served| has(served, &claim.endpoints))
+        {
             let range = self.left.remove(&claim.id)?.range;
-            return Some(Room { range, is_blank: false, is_kept: false });
+            return Some(Room {
+                range,
+                is_blank: false,
+                is_kept: false,
+            });
         }
         let len = u32::try_from(claim.endpoints.len()).ok()?;
         let range = self.slots.find_room(len)?;
-        Some(Room { range, is_blank: true, is_kept: false })
+        Some(Room {
+            range,
+            is_blank: true,
+            is_kept: false,
+        })
     }
 }

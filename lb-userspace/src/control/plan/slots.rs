@@ -40,8 +40,14 @@ impl SlotPool {
     pub fn new(capacity: u32, used: impl IntoIterator<Item = SlotRange>) -> Self {
         let mut pool = Self::default();
         let mut at = 0;
-        for range in used.into_iter().chain([SlotRange { base: capacity, len: 0 }]) {
-            pool.insert(SlotRange { base: at, len: range.base - at });
+        for range in used.into_iter().chain([SlotRange {
+            base: capacity,
+            len: 0,
+        }]) {
+            pool.insert(SlotRange {
+                base: at,
+                len: range.base - at,
+            });
             at = range.end();
         }
         pool
@@ -54,7 +60,10 @@ impl SlotPool {
         }
         let &(gap, base) = self.by_len.range((len, 0)..).next()?;
         self.remove(SlotRange { base, len: gap });
-        self.insert(SlotRange { base: base + len, len: gap - len });
+        self.insert(SlotRange {
+            base: base + len,
+            len: gap - len,
+        });
         Some(SlotRange { base, len })
     }
 
@@ -86,10 +95,16 @@ impl SlotPool {
             && base + len == range.base
         {
             self.remove(SlotRange { base, len });
-            range = SlotRange { base, len: len + range.len };
+            range = SlotRange {
+                base,
+                len: len + range.len,
+            };
         }
         if let Some(&len) = self.free.get(&range.end()) {
-            self.remove(SlotRange { base: range.end(), len });
+            self.remove(SlotRange {
+                base: range.end(),
+                len,
+            });
             range.len += len;
         }
         self.insert(range);

@@ -17,35 +17,57 @@ fn empty_planner(services: u32) -> Planner {
 
 /// A dual-stack service with one endpoint in each family.
 fn change(name: &str, vip: u8, port_name: &str) -> Change {
-    let port = ServicePort { name: port_name.into(), protocol: Protocol::Tcp, port: 80 };
+    let port = ServicePort {
+        name: port_name.into(),
+        protocol: Protocol::Tcp,
+        port: 80,
+    };
     let service = Service {
         key: ObjectKey::new("default", name),
         kind: ServiceKind::ClusterIp,
         ip_family_policy: None,
         ip_families: vec![Family::V4, Family::V6],
-        cluster_ips: vec![[10, 96, 0, vip].into(), [0xfd00, 0, 0, 0, 0, 0, 0, vip.into()].into()],
+        cluster_ips: vec![
+            [10, 96, 0, vip].into(),
+            [0xfd00, 0, 0, 0, 0, 0, 0, vip.into()].into(),
+        ],
         ports: vec![],
     };
     let record = record::record(&service, Some(&port)).expect("it fits");
     let port = DesiredPort {
         record: record.into(),
-        v4: record::find_frontend(&record)
-            .map(|key| DesiredFrontend { key, endpoints: Arc::new([Endpoint::new(V4(1), 80)]) }),
+        v4: record::find_frontend(&record).map(|key| DesiredFrontend {
+            key,
+            endpoints: Arc::new([Endpoint::new(V4(1), 80)]),
+        }),
         v6: record::find_frontend(&record).map(|key| DesiredFrontend {
             key,
             endpoints: Arc::new([Endpoint::new(V6([1; 4]), 80)]),
         }),
     };
-    let desired = DesiredService { since: 0, ports: vec![port] };
-    Change { service: Arc::new(service.key), desired: Some(desired) }
+    let desired = DesiredService {
+        since: 0,
+        ports: vec![port],
+    };
+    Change {
+        service: Arc::new(service.key),
+        desired: Some(desired),
+    }
 }
 
 fn gone(name: &str) -> Change {
-    Change { service: Arc::new(ObjectKey::new("default", name)), desired: None }
+    Change {
+        service: Arc::new(ObjectKey::new("default", name)),
+        desired: None,
+    }
 }
 
 fn ids(plan: &Plan, wanted: impl Fn(&Op) -> bool) -> Vec<u32> {
-    plan.steps().iter().filter(|step| wanted(&step.op)).map(|step| step.id).collect()
+    plan.steps()
+        .iter()
+        .filter(|step| wanted(&step.op))
+        .map(|step| step.id)
+        .collect()
 }
 
 fn is_put(op: &Op) -> bool {
@@ -64,13 +86,19 @@ fn both_families_of_a_service_port_share_its_id() {
         Op::V6(FamilyOp::PutFrontend { value, .. }) => Some(*value),
         _ => None,
     });
-    assert_eq!(values.map(|value| value.service).collect::<Vec<_>>(), [0, 0]);
+    assert_eq!(
+        values.map(|value| value.service).collect::<Vec<_>>(),
+        [0, 0]
+    );
 }
 
 #[test]
 fn a_service_keeps_its_id_whatever_else_comes_and_goes() {
     let mut planner = empty_planner(8);
-    planner.plan([change("a", 1, "http"), change("b", 2, "http")], Occasion::Change);
+    planner.plan(
+        [change("a", 1, "http"), change("b", 2, "http")],
+        Occasion::Change,
+    );
     planner.plan([gone("a")], Occasion::Change);
     let plan = planner.plan([change("b", 3, "http")], Occasion::Change);
     assert_eq!(ids(&plan, is_put), [1]);
@@ -82,9 +110,15 @@ fn a_freed_id_is_given_out_again_two_plans_later_with_its_counters_reset() {
     planner.plan([change("a", 1, "http")], Occasion::Change);
     planner.plan([gone("a")], Occasion::Change);
     let plan = planner.plan([change("b", 1, "http")], Occasion::Change);
-    assert_eq!((ids(&plan, is_put), ids(&plan, is_reset)), (vec![1], vec![]));
+    assert_eq!(
+        (ids(&plan, is_put), ids(&plan, is_reset)),
+        (vec![1], vec![])
+    );
     let plan = planner.plan([change("c", 2, "http")], Occasion::Change);
-    assert_eq!((ids(&plan, is_put), ids(&plan, is_reset)), (vec![0], vec![0]));
+    assert_eq!(
+        (ids(&plan, is_put), ids(&plan, is_reset)),
+        (vec![0], vec![0])
+    );
 }
 
 #[test]
@@ -95,13 +129,24 @@ fn a_renamed_port_is_another_service_port_with_counters_of_its_own() {
     assert_eq!(ids(&plan, is_put), [1]);
     assert_eq!(ids(&plan, |op| matches!(op, Op::RemoveService)), [0]);
     // The endpoints are the same: the frontend changes hands and keeps its slots.
-    assert!(ids(&plan, |op| matches!(op, Op::V4(FamilyOp::WriteSlots { .. }))).is_empty());
+    assert!(
+        ids(&plan, |op| matches!(
+            op,
+            Op::V4(FamilyOp::WriteSlots { .. })
+        ))
+        .is_empty()
+    );
 }
 
 #[test]
 fn a_planner_that_is_told_the_same_again_has_nothing_to_do() {
     let mut planner = empty_planner(8);
     let changes = [change("a", 1, "http"), change("b", 2, "http")];
-    assert!(!planner.plan(changes.clone(), Occasion::Complete).steps().is_empty());
+    assert!(
+        !planner
+            .plan(changes.clone(), Occasion::Complete)
+            .steps()
+            .is_empty()
+    );
     assert_eq!(planner.plan(changes, Occasion::Complete).steps(), []);
 }

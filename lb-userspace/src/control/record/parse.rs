@@ -99,7 +99,10 @@ fn parse_key(record: &ServiceRecord) -> Result<ObjectKey, RecordError> {
         "" => Err(RecordError::Name { field }),
         name => Ok(name),
     };
-    Ok(ObjectKey::new(required("namespace", &record.namespace)?, required("name", &record.name)?))
+    Ok(ObjectKey::new(
+        required("namespace", &record.namespace)?,
+        required("name", &record.name)?,
+    ))
 }
 
 fn parse_families(record: &ServiceRecord) -> Result<Vec<Family>, RecordError> {
@@ -108,7 +111,10 @@ fn parse_families(record: &ServiceRecord) -> Result<Vec<Family>, RecordError> {
         .map(|family| match family {
             4 => Ok(Family::V4),
             6 => Ok(Family::V6),
-            value => Err(RecordError::Number { field: "families", value }),
+            value => Err(RecordError::Number {
+                field: "families",
+                value,
+            }),
         })
         .collect()
 }
@@ -139,15 +145,22 @@ mod tests {
 
     #[test]
     fn assigned_addresses_are_listed_once_for_each_service_that_has_any() {
-        let records: Vec<_> =
-            [("b", "10.96.0.2"), ("a", "10.96.0.1"), ("a", "10.96.0.1"), ("c", "")]
-                .iter()
-                .zip(0..)
-                .map(|((name, ip), id)| (id, record(&service(name, ip), None).unwrap()))
-                .collect();
+        let records: Vec<_> = [
+            ("b", "10.96.0.2"),
+            ("a", "10.96.0.1"),
+            ("a", "10.96.0.1"),
+            ("c", ""),
+        ]
+        .iter()
+        .zip(0..)
+        .map(|((name, ip), id)| (id, record(&service(name, ip), None).unwrap()))
+        .collect();
         let listed = restored_cluster_ips(&records);
         let expected = [("a", "10.96.0.1"), ("b", "10.96.0.2")].map(|(name, ip)| {
-            (ObjectKey::new("default", name), vec![ip.parse::<IpAddr>().unwrap()])
+            (
+                ObjectKey::new("default", name),
+                vec![ip.parse::<IpAddr>().unwrap()],
+            )
         });
         assert_eq!(listed, expected);
     }

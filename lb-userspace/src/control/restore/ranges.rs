@@ -32,7 +32,10 @@ pub(super) fn sort_ranges(ranges: impl Iterator<Item = (u32, u32)>, limit: u32) 
             end = end.max(base + len);
             shared = true;
         }
-        let range = SlotRange { base, len: end - base };
+        let range = SlotRange {
+            base,
+            len: end - base,
+        };
         if shared {
             sorted.damaged.push(range);
         } else {

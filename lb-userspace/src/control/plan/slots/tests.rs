@@ -13,7 +13,10 @@ fn range(base: u32, len: u32) -> SlotRange {
 #[test]
 fn a_cold_start_fills_the_array_without_a_gap() {
     let mut pool = SlotPool::new(CAPACITY, []);
-    let given: Vec<_> = [3, 1, 0, 5].into_iter().filter_map(|len| pool.find_room(len)).collect();
+    let given: Vec<_> = [3, 1, 0, 5]
+        .into_iter()
+        .filter_map(|len| pool.find_room(len))
+        .collect();
     assert_eq!(given, [range(0, 3), range(3, 1), range(0, 0), range(4, 5)]);
 }
 
@@ -47,7 +50,9 @@ fn small_changes_do_not_use_up_the_room_for_large_ones() {
         pool.advance();
         let at = (round as usize * 37) % owned.len();
         let len = 5 + (round * 7) % 11;
-        let new = pool.find_room(len).unwrap_or_else(|| panic!("round {round}: no room for {len}"));
+        let new = pool
+            .find_room(len)
+            .unwrap_or_else(|| panic!("round {round}: no room for {len}"));
         pool.release(std::mem::replace(&mut owned[at], new));
     }
 }
@@ -73,16 +78,25 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
 fn check(pool: &SlotPool, owned: &[SlotRange]) {
     let mut owners = [0; CAPACITY as usize];
     let free = pool.free.iter().map(|(&base, &len)| range(base, len));
-    for range in free.chain(pool.quarantine.iter().copied()).chain(owned.iter().copied()) {
+    for range in free
+        .chain(pool.quarantine.iter().copied())
+        .chain(owned.iter().copied())
+    {
         for slot in range.base..range.end() {
             owners[slot as usize] += 1;
         }
     }
     assert_eq!(owners, [1; CAPACITY as usize], "{pool:?} {owned:?}");
     for (base, len) in &pool.free {
-        assert!(!pool.free.contains_key(&(base + len)), "free neighbours are not merged: {pool:?}");
+        assert!(
+            !pool.free.contains_key(&(base + len)),
+            "free neighbours are not merged: {pool:?}"
+        );
     }
-    assert_eq!(pool.by_len, pool.free.iter().map(|(&base, &len)| (len, base)).collect());
+    assert_eq!(
+        pool.by_len,
+        pool.free.iter().map(|(&base, &len)| (len, base)).collect()
+    );
 }
 
 proptest! {
