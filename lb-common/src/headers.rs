@@ -42,6 +42,16 @@ pub mod proto {
     pub const DEST_OPTS: u8 = 60;
 }
 
+/// A header's length in bytes.
+#[inline(always)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "headers have a few dozen bytes"
+)]
+pub const fn len<T>() -> u16 {
+    size_of::<T>() as u16
+}
+
 /// Ethernet II header.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, packed(2))]

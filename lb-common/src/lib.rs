@@ -17,6 +17,7 @@ pub mod checksum;
 pub mod cursor;
 pub mod flow;
 pub mod headers;
+pub mod ip;
 pub mod parse;
 pub mod tables;
 pub mod translate;

@@ -9,7 +9,8 @@ use crate::{
     cursor::Cursor,
     flow::{Flow, FlowKey},
     headers::{Icmp, Ports, proto},
-    parse::{IcmpError, Ip, Side, Transport, checksum_offset},
+    ip::{Ip, Side},
+    parse::{IcmpError, Transport, checksum_offset},
 };
 
 /// What a packet is translated to.

@@ -3,7 +3,8 @@
 use lb_common::{
     flow::{Flow, FlowKey},
     headers::Tcp,
-    parse::{Packet, Side, Transport, parse},
+    ip::Side,
+    parse::{Packet, Transport, parse},
     translate::Target,
     verdict::Verdict,
 };

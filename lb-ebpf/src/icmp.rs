@@ -6,7 +6,8 @@
 
 use lb_common::{
     flow::Flow,
-    parse::{Side, parse_icmp_error},
+    ip::Side,
+    parse::parse_icmp_error,
     translate::{Target, translate_icmp},
     verdict::Verdict,
 };

@@ -6,7 +6,8 @@
 use lb_common::{
     flow::Flow,
     headers::Tcp,
-    parse::{Packet, Side, Transport, parse},
+    ip::Side,
+    parse::{Packet, Transport, parse},
     tables::{Frontend, FrontendKey},
     translate::Target,
     verdict::Verdict,

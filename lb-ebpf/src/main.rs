@@ -6,11 +6,15 @@
 //!           each packet that concerns a service ends in one counted verdict (exit)
 //! ```
 //!
-//! One body for both families: generic over [`lb_common::parse::Ip`], compiled twice. The datapath never
+//! One body for both families: generic over [`lb_common::ip::Ip`], compiled twice. The datapath never
 //! decides policy and never allocates ids; it does what the maps say. Only `maps` touches map pointers,
 //! only `skb` the context.
 #![no_std]
 #![no_main]
+#![expect(
+    missing_docs,
+    reason = "what the program macros generate is not ours to describe"
+)]
 
 mod bridge;
 mod config;

@@ -11,7 +11,7 @@ use aya_ebpf::{
 use lb_common::{
     address::{V4, V6},
     flow::{Flow, FlowKey},
-    parse::Ip,
+    ip::Ip,
     tables::{AgentState, Device, Endpoint, Frontend, FrontendKey, ServiceRecord, Traffic},
     verdict::{VERDICT_COUNT, Verdict},
 };

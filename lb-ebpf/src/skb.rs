@@ -10,7 +10,8 @@ use lb_common::{
     address::Family,
     cursor::Cursor,
     headers::Eth,
-    parse::{Ip, L2, Transport, parse_l2},
+    ip::Ip,
+    parse::{L2, Transport, parse_l2},
     translate::{Change, Target, translate},
     verdict::Verdict,
 };

@@ -29,6 +29,7 @@ const RULES: &[Rule] = &[
         rooms: &[""],
         except: &[
             "lb-common/src/cursor.rs",
+            "lb-common/src/headers.rs",
             "lb-common/src/tables.rs",
             "lb-common/src/flow.rs",
             "lb-ebpf/src/",
@@ -55,7 +56,8 @@ const RULES: &[Rule] = &[
     Rule {
         words: &[
             "std::fs",
-            "std::time",
+            "Instant::now",
+            "SystemTime",
             "std::net::TcpStream",
             "tokio",
             "tracing",
@@ -69,6 +71,12 @@ const RULES: &[Rule] = &[
             "lb-userspace/src/control/reconcile",
         ],
         why: "the core is pure: no I/O, no clock, no logging, no Kubernetes",
+    },
+    Rule {
+        words: &["attach_with_options", "attach_to_link", "qdisc_add_clsact"],
+        rooms: &["lb-userspace/src/"],
+        except: &["lb-userspace/src/datapath/attach.rs"],
+        why: "one file attaches programs",
     },
     Rule {
         words: &["k8s_openapi", "kube"],

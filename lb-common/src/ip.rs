@@ -1,0 +1,244 @@
+//! What differs between the two IP families on the wire: headers, extension headers, ICMP.
+//!
+//! Everything else in the datapath is generic over [`Ip`] and compiled once for each family.
+
+use crate::{
+    address::{Address, V4, V6},
+    checksum::Delta,
+    cursor::{Cursor, join_ways},
+    headers::{Ipv4, Ipv6, Ipv6Extension, Ipv6Fragment, len, proto},
+};
+
+/// Extension headers followed before giving up; RFC 8200 knows four kinds that may precede a transport
+/// header, each meant to occur once (destination options twice).
+const MAX_EXTENSIONS: usize = 5;
+
+/// The IP header of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct L3<A> {
+    /// Source address.
+    pub src: A,
+    /// Destination address.
+    pub dst: A,
+    /// Protocol of the payload, extension headers skipped.
+    pub proto: u8,
+    /// Offset of the payload in the packet, in bytes.
+    pub payload: u16,
+    /// Whether this is a piece of a packet.
+    pub fragment: Fragment,
+}
+
+/// Which piece of a packet this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fragment {
+    /// The whole packet.
+    Whole,
+    /// The first piece: has the transport header.
+    First,
+    /// A later piece: has no ports (rule 98).
+    Later,
+}
+
+/// Source or destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Source.
+    Src,
+    /// Destination.
+    Dst,
+}
+
+/// What differs between the two IP families on the wire.
+pub trait Ip: Address {
+    /// Protocol number of this family's ICMP.
+    const ICMP: u8;
+
+    /// Whether the sum of the pseudo-header is part of this family's ICMP checksum.
+    const ICMP_PSEUDO_HEADER: bool;
+
+    /// Reads the IP header at byte `offset`.
+    fn parse_l3(cursor: &Cursor<'_>, offset: u16) -> Option<L3<Self>>;
+
+    /// Writes an address of the IP header at byte `offset`, `delta` being the change of address, and
+    /// returns what that changed in a header checksum.
+    fn set_address(
+        cursor: &mut Cursor<'_>,
+        offset: u16,
+        side: Side,
+        to: Self,
+        delta: Delta,
+    ) -> Option<Delta>;
+
+    /// Whether an ICMP message of this type is about a packet whose tuple must be translated (rule 97).
+    /// Redirects are not: the route they name is not the VIP's.
+    fn is_icmp_error(kind: u8) -> bool;
+}
+
+impl Ip for V4 {
+    const ICMP: u8 = proto::ICMP;
+    const ICMP_PSEUDO_HEADER: bool = false;
+
+    #[inline(always)]
+    fn parse_l3(cursor: &Cursor<'_>, offset: u16) -> Option<L3<Self>> {
+        let header = cursor.get::<Ipv4>(offset)?;
+        // Compared rather than subtracted from: the verifier follows a comparison.
+        let ihl = u16::from(header.version_ihl & 0xf);
+        if header.version_ihl >> 4 != 4 || ihl < 5 {
+            return None;
+        }
+        let fragment = if header.frag & Ipv4::OFFSET != 0 {
+            Fragment::Later
+        } else if header.frag & Ipv4::MORE_FRAGMENTS != 0 {
+            Fragment::First
+        } else {
+            Fragment::Whole
+        };
+        Some(L3 {
+            src: header.src,
+            dst: header.dst,
+            proto: header.proto,
+            payload: join_ways(offset + ihl * 4),
+            fragment,
+        })
+    }
+
+    #[inline(always)]
+    fn set_address(
+        cursor: &mut Cursor<'_>,
+        offset: u16,
+        side: Side,
+        to: Self,
+        delta: Delta,
+    ) -> Option<Delta> {
+        let header = cursor.get_mut::<Ipv4>(offset)?;
+        match side {
+            Side::Src => header.src = to,
+            Side::Dst => header.dst = to,
+        }
+        let before = header.checksum;
+        header.checksum = delta.apply(before);
+        Some(Delta::new().replace_u16(before, header.checksum))
+    }
+
+    /// Destination unreachable, source quench, time exceeded, parameter problem (RFC 792).
+    #[inline(always)]
+    fn is_icmp_error(kind: u8) -> bool {
+        matches!(kind, 3 | 4 | 11 | 12)
+    }
+}
+
+impl Ip for V6 {
+    const ICMP: u8 = proto::ICMPV6;
+    const ICMP_PSEUDO_HEADER: bool = true;
+
+    #[inline(always)]
+    fn parse_l3(cursor: &Cursor<'_>, offset: u16) -> Option<L3<Self>> {
+        let header = cursor.get::<Ipv6>(offset)?;
+        if header.version_class_flow.to_ne_bytes()[0] >> 4 != 6 {
+            return None;
+        }
+        let mut l3 = L3 {
+            src: header.src,
+            dst: header.dst,
+            proto: header.next,
+            payload: offset + len::<Ipv6>(),
+            fragment: Fragment::Whole,
+        };
+        if !matches!(l3.proto, proto::TCP | proto::UDP | proto::ICMPV6) {
+            let mut chain = Chain {
+                next: l3.proto,
+                end: l3.payload,
+                fragment: l3.fragment,
+            };
+            if !chain.follow(cursor) {
+                return None;
+            }
+            (l3.proto, l3.payload, l3.fragment) = (chain.next, chain.end, chain.fragment);
+        }
+        l3.payload = join_ways(l3.payload);
+        Some(l3)
+    }
+
+    #[inline(always)]
+    fn set_address(
+        cursor: &mut Cursor<'_>,
+        offset: u16,
+        side: Side,
+        to: Self,
+        _: Delta,
+    ) -> Option<Delta> {
+        let header = cursor.get_mut::<Ipv6>(offset)?;
+        match side {
+            Side::Src => header.src = to,
+            Side::Dst => header.dst = to,
+        }
+        Some(Delta::new())
+    }
+
+    /// Destination unreachable, packet too big, time exceeded, parameter problem (RFC 4443).
+    #[inline(always)]
+    fn is_icmp_error(kind: u8) -> bool {
+        matches!(kind, 1..=4)
+    }
+}
+
+/// A chain of IPv6 extension headers (RFC 8200), as far as it was followed.
+struct Chain {
+    /// Type of the header at `end`.
+    next: u8,
+    /// Offset of what follows the chain, in bytes.
+    end: u16,
+    fragment: Fragment,
+}
+
+impl Chain {
+    /// Goes to the end of the chain; false if it cannot be followed. A function of its own, being rare
+    /// and not small; a boolean, since BPF type information has no words for an `Option` of this.
+    #[inline(never)]
+    fn follow(&mut self, cursor: &Cursor<'_>) -> bool {
+        for _ in 0..MAX_EXTENSIONS {
+            match self.step(cursor) {
+                Some(true) => self.end = join_ways(self.end),
+                Some(false) => return true,
+                None => return false,
+            }
+        }
+        // A chain that is longer than any host sends.
+        false
+    }
+
+    /// Over one header; `Some(false)` if the chain is at its end. An authentication header is such an
+    /// end, and not TCP or UDP, rightly: what it signs cannot be rewritten.
+    #[inline(always)]
+    fn step(&mut self, cursor: &Cursor<'_>) -> Option<bool> {
+        match self.next {
+            proto::HOP_BY_HOP | proto::DEST_OPTS | proto::ROUTING => {
+                let extension = cursor.read::<Ipv6Extension>(self.end)?;
+                if self.next == proto::ROUTING {
+                    // Segments left: the address in the header is not where the packet ends.
+                    let [_, _, _, left] = cursor.read::<[u8; 4]>(self.end)?;
+                    if left != 0 {
+                        return None;
+                    }
+                }
+                self.next = extension.next;
+                self.end += (u16::from(extension.len) + 1) * 8;
+                Some(true)
+            }
+            proto::FRAGMENT => {
+                let header = cursor.read::<Ipv6Fragment>(self.end)?;
+                if header.frag & Ipv6Fragment::OFFSET != 0 {
+                    self.fragment = Fragment::Later;
+                    return Some(false);
+                }
+                if header.frag & Ipv6Fragment::MORE_FRAGMENTS != 0 {
+                    self.fragment = Fragment::First;
+                }
+                self.next = header.next;
+                self.end += len::<Ipv6Fragment>();
+                Some(true)
+            }
+            _ => Some(false),
+        }
+    }
+}
