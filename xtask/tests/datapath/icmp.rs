@@ -1,0 +1,103 @@
+//! ICMP errors that are not about size: a closed port is told to whoever knocked, by the name it
+//! knocked at (rule 97).
+
+use std::{
+    net::{SocketAddr, UdpSocket},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use xtask::lab::{Protocol, probe::Probe};
+
+use crate::support::{Cluster, need_datapath, pods_of, service::Service};
+
+/// A port that nothing listens on.
+const CLOSED: u16 = 9;
+/// A port that a test listens on.
+const OWN: u16 = 9002;
+
+/// How many times a client knocks: an ICMP error may be one too many for the kernel's rate limit.
+const KNOCKS: u32 = 3;
+
+fn services(target: u16) -> [Service; 2] {
+    [1, 2].map(|node: u8| Service::new(node, pods_of(node, 1)).target(target))
+}
+
+#[test]
+fn a_closed_port_of_an_endpoint_refuses_the_clients_datagram() -> Result<()> {
+    need_datapath!();
+    let services = services(CLOSED);
+    let cluster = Cluster::start(&services)?;
+    unlimited(&cluster)?;
+    for client in cluster.clients() {
+        for frontend in services.iter().flat_map(Service::frontends) {
+            let probe = Probe::new(Protocol::Udp, frontend).connected();
+            let error = probe.attempts(KNOCKS).run_in(&client.netns).unwrap_err();
+            ensure!(
+                error.source.kind() == std::io::ErrorKind::ConnectionRefused,
+                "{}: {error}",
+                client.name
+            );
+            // A TCP endpoint says so by RST.
+            let probe = Probe::new(Protocol::Tcp, frontend);
+            let error = probe.run_in(&client.netns).unwrap_err();
+            ensure!(
+                error.source.kind() == std::io::ErrorKind::ConnectionRefused,
+                "{}: {error}",
+                client.name
+            );
+        }
+    }
+    for node in Cluster::NODES {
+        ensure!(cluster.verdict(node, "icmp-to-client")? >= 4, "{node}");
+    }
+    cluster.check_no_drops()?;
+    cluster.check_checksums()
+}
+
+#[test]
+fn a_clients_closed_port_refuses_the_endpoints_datagram() -> Result<()> {
+    need_datapath!();
+    let services = services(OWN);
+    let cluster = Cluster::start(&services)?;
+    unlimited(&cluster)?;
+    for client in cluster.clients() {
+        for (service, pod) in services.iter().zip(["pod-1-10", "pod-2-10"]) {
+            let pod = cluster.lab.pod(pod);
+            for frontend in service.frontends() {
+                let own = SocketAddr::new(pod.addresses.like(&frontend.ip()), OWN);
+                let endpoint = cluster.lab.in_ns(pod, || UdpSocket::bind(own))??;
+                endpoint.set_read_timeout(Some(Duration::from_secs(2)))?;
+                let knock = || -> std::io::Result<()> {
+                    let any = if frontend.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+                    UdpSocket::bind(any)?.send_to(b"gone", frontend).map(drop)
+                };
+                cluster.lab.in_ns(client, knock)??;
+                let mut buffer = [0; 8];
+                let (_, gone) = endpoint.recv_from(&mut buffer).context("no knock")?;
+                endpoint.connect(gone)?;
+                endpoint.send(b"anyone?")?;
+                let error = endpoint.recv(&mut buffer).unwrap_err();
+                ensure!(
+                    error.kind() == std::io::ErrorKind::ConnectionRefused,
+                    "{} by {frontend}: {error}",
+                    client.name
+                );
+            }
+        }
+    }
+    for node in Cluster::NODES {
+        ensure!(cluster.verdict(node, "icmp-to-endpoint")? >= 4, "{node}");
+    }
+    cluster.check_no_drops()?;
+    cluster.check_checksums()
+}
+
+/// Lets pods complain as often as they like.
+fn unlimited(cluster: &Cluster) -> Result<()> {
+    let settings = [
+        ("net/ipv4/icmp_ratelimit", "0"),
+        ("net/ipv6/icmp/ratelimit", "0"),
+    ];
+    cluster.lab.pods().try_for_each(|pod| pod.netns.sysctl(&settings))
+}
