@@ -34,7 +34,9 @@ fn invalid(cluster: &Cluster) -> Result<u64> {
         let text = cluster.run(node, "nft -j list counter inet firewall invalid")?;
         let json: serde_json::Value = serde_json::from_str(&text)?;
         let objects = json["nftables"].as_array().context("nft's list")?;
-        let mut packets = objects.iter().filter_map(|o| o["counter"]["packets"].as_u64());
+        let mut packets = objects
+            .iter()
+            .filter_map(|o| o["counter"]["packets"].as_u64());
         sum += packets.next().context("no counter")?;
     }
     Ok(sum)

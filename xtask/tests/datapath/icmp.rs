@@ -69,7 +69,11 @@ fn a_clients_closed_port_refuses_the_endpoints_datagram() -> Result<()> {
                 let endpoint = cluster.lab.in_ns(pod, || UdpSocket::bind(own))??;
                 endpoint.set_read_timeout(Some(Duration::from_secs(2)))?;
                 let knock = || -> std::io::Result<()> {
-                    let any = if frontend.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+                    let any = if frontend.is_ipv4() {
+                        "0.0.0.0:0"
+                    } else {
+                        "[::]:0"
+                    };
                     UdpSocket::bind(any)?.send_to(b"gone", frontend).map(drop)
                 };
                 cluster.lab.in_ns(client, knock)??;
@@ -80,8 +84,13 @@ fn a_clients_closed_port_refuses_the_endpoints_datagram() -> Result<()> {
                 let error = endpoint.recv(&mut buffer).unwrap_err();
                 ensure!(
                     error.kind() == std::io::ErrorKind::ConnectionRefused,
-                    "{} by {frontend}: {error}",
-                    client.name
+                    "{} by {frontend}: {error}; {:?} {}",
+                    client.name,
+                    Cluster::NODES.map(|node| cluster.verdicts(node)),
+                    cluster.run(
+                        client,
+                        "grep -E Icmp6Out|UdpNoPort|Udp6NoP|Icmp6In /proc/self/net/snmp6"
+                    )?
                 );
             }
         }
@@ -99,5 +108,8 @@ fn unlimited(cluster: &Cluster) -> Result<()> {
         ("net/ipv4/icmp_ratelimit", "0"),
         ("net/ipv6/icmp/ratelimit", "0"),
     ];
-    cluster.lab.pods().try_for_each(|pod| pod.netns.sysctl(&settings))
+    cluster
+        .lab
+        .pods()
+        .try_for_each(|pod| pod.netns.sysctl(&settings))
 }

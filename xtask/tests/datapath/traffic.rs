@@ -1,13 +1,7 @@
 //! Every endpoint is reached, unchanged, from everywhere: {IPv4, IPv6} x {TCP, UDP} x {same node, other
 //! node} x {routed, bridged} x {1, 2, 10, 100 endpoints}, and by many connections.
 
-use std::{
-    collections::BTreeSet,
-    fmt::Write as _,
-    fs,
-    net::SocketAddr,
-    time::Instant,
-};
+use std::{collections::BTreeSet, fmt::Write as _, fs, net::SocketAddr, time::Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use xtask::lab::{Addresses, Pod, Protocol, Shape, probe::Probe};
@@ -66,7 +60,9 @@ fn many_endpoints() -> Result<(Cluster, Vec<Service>, Server)> {
     let mut sockets = Sockets::default();
     add_endpoints(&cluster, 1, &mut sockets)?;
     add_endpoints(&cluster, 2, &mut sockets)?;
-    let kinds = [1, 2].into_iter().flat_map(|node| COUNTS.map(|n| (node, n)));
+    let kinds = [1, 2]
+        .into_iter()
+        .flat_map(|node| COUNTS.map(|n| (node, n)));
     let services: Vec<Service> = (1..)
         .zip(kinds)
         .map(|(number, (node, count))| {

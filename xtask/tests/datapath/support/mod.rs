@@ -121,8 +121,14 @@ impl Cluster {
     pub fn check_no_drops(&self) -> Result<()> {
         for node in Self::NODES {
             for (label, count) in self.verdicts(node)? {
-                let passes = ["dnat", "rev-nat", "port-moved", "icmp-to-client", "icmp-to-endpoint"]
-                    .contains(&label.as_str());
+                let passes = [
+                    "dnat",
+                    "rev-nat",
+                    "port-moved",
+                    "icmp-to-client",
+                    "icmp-to-endpoint",
+                ]
+                .contains(&label.as_str());
                 ensure!(passes || count == 0, "{node}: {count} packets {label}");
             }
         }

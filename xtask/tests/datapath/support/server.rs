@@ -42,7 +42,11 @@ impl Sockets {
     }
 
     /// Binds UDP sockets that neither send nor ask for checksums.
-    pub fn bind_without_checksums(&mut self, netns: &Netns, addresses: &[SocketAddr]) -> Result<()> {
+    pub fn bind_without_checksums(
+        &mut self,
+        netns: &Netns,
+        addresses: &[SocketAddr],
+    ) -> Result<()> {
         netns.run(|| self.bind_udp(addresses, true))?
     }
 
@@ -75,7 +79,10 @@ impl Sockets {
             stop: Some(stop),
             thread: Some(thread::spawn(body)),
         };
-        started.recv().context("the server's thread ended").flatten()?;
+        started
+            .recv()
+            .context("the server's thread ended")
+            .flatten()?;
         Ok(server)
     }
 

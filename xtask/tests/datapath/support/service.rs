@@ -15,6 +15,7 @@ pub struct Service {
     number: u8,
     target: u16,
     endpoints: Vec<Addresses>,
+    per_slice: usize,
 }
 
 impl Service {
@@ -24,12 +25,18 @@ impl Service {
             number,
             target: 8080,
             endpoints: endpoints.into(),
+            per_slice: 100,
         }
     }
 
     /// Another port of the endpoints.
     pub fn target(self, target: u16) -> Self {
         Self { target, ..self }
+    }
+
+    /// Fewer endpoints in a slice than Kubernetes' 100.
+    pub fn per_slice(self, per_slice: usize) -> Self {
+        Self { per_slice, ..self }
     }
 
     /// Its addresses.
@@ -60,7 +67,7 @@ impl Service {
         format!("service-{}", self.number)
     }
 
-    fn objects(&self) -> [Value; 3] {
+    fn objects(&self) -> Vec<Value> {
         let vips = self.vip().both();
         let both = |number: Value| {
             ["TCP", "UDP"].map(|protocol| {
@@ -70,15 +77,15 @@ impl Service {
                 port
             })
         };
-        let slice = |family: &str, at: usize| {
-            let endpoints = self.endpoints.iter().map(|endpoint| {
+        let slice = |(number, family, at): (usize, &str, usize), endpoints: &[Addresses]| {
+            let endpoints = endpoints.iter().map(|endpoint| {
                 json!({ "addresses": [endpoint.both()[at]], "conditions": { "ready": true } })
             });
             json!({
                 "apiVersion": "discovery.k8s.io/v1",
                 "kind": "EndpointSlice",
                 "metadata": {
-                    "name": format!("{}-{}", self.name(), family.to_lowercase()),
+                    "name": format!("{}-{}-{number}", self.name(), family.to_lowercase()),
                     "labels": { "kubernetes.io/service-name": self.name() },
                 },
                 "addressType": family,
@@ -98,7 +105,11 @@ impl Service {
                 "ports": both(json!({ "port": PORT, "targetPort": self.target })),
             },
         });
-        [service, slice("IPv4", 0), slice("IPv6", 1)]
+        let chunks = self.endpoints.chunks(self.per_slice).enumerate();
+        let slices = chunks.flat_map(|(number, endpoints)| {
+            [("IPv4", 0), ("IPv6", 1)].map(|(family, at)| slice((number, family, at), endpoints))
+        });
+        std::iter::once(service).chain(slices).collect()
     }
 }
 
