@@ -15,8 +15,11 @@ use crate::support::{
 /// The MTUs of the hop: a vxlan's, and IPv6's least.
 const MTUS: [u32; 2] = [1450, 1280];
 
-/// Makes every sender forget what it learnt about paths.
-fn forget_paths(cluster: &Cluster) -> Result<()> {
+/// Makes all paths wide again, and every sender forget what it learnt about them.
+fn widen_paths(cluster: &Cluster) -> Result<()> {
+    for node in cluster.lab.nodes() {
+        cluster.lab.set_path_mtu(&node.name, None)?;
+    }
     let nodes = cluster.lab.nodes().map(|node| &node.netns);
     for netns in cluster.lab.pods().map(|pod| &pod.netns).chain(nodes) {
         cluster.run(netns, "ip -4 route flush cache")?;
@@ -40,8 +43,7 @@ fn transfer_over_a_narrowing_path(
             for frontend in services[1 - at].frontends() {
                 let narrow = narrow(at);
                 let what = format!("{} to {frontend}, MTU {mtu} to {narrow}", client.name);
-                cluster.lab.set_path_mtu(narrow, None)?;
-                forget_paths(cluster)?;
+                widen_paths(cluster)?;
                 let mut stream = Stream::open(&client.netns, 0, frontend)?;
                 stream.exchange(before).with_context(|| what.clone())?;
                 cluster.lab.set_path_mtu(narrow, Some(mtu))?;
