@@ -1,9 +1,13 @@
 //! Node firewalls that drop what conntrack finds invalid: both directions of a flow must take the same
 //! path, through the stack or through the bridge, or conntrack sees half of it (finding 1).
 
-use std::path::Path;
+use std::{
+    net::{SocketAddr, UdpSocket},
+    path::Path,
+    time::Duration,
+};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use xtask::lab::{Protocol, probe::Probe};
 
 use crate::support::{
@@ -108,4 +112,41 @@ fn flows_pass_a_firewall_that_sees_the_bridge() -> Result<()> {
         return Ok(());
     }
     behind_a_firewall(Some("1"))
+}
+
+/// A datagram from `socket` is answered, if not the first then one of the next.
+fn is_answered(socket: &UdpSocket, frontend: SocketAddr) -> Result<()> {
+    let mut buffer = [0; 64];
+    for _ in 0..8 {
+        socket.send_to(b"duolb", frontend)?;
+        if let Ok((_, from)) = socket.recv_from(&mut buffer) {
+            ensure!(from == frontend, "answered by {from}");
+            return Ok(());
+        }
+    }
+    bail!("{frontend} does not answer")
+}
+
+/// Frames of a flow on a bridge bear the endpoint's MAC, which another pod's with the same address is
+/// not.
+#[test]
+fn a_datagram_socket_on_a_bridge_outlives_the_endpoints_pod() -> Result<()> {
+    need_datapath!();
+    let service = Service::new(1, pods_of(2, 1));
+    let mut cluster = Cluster::start(std::slice::from_ref(&service))?;
+    let client = cluster.lab.pod("client-2");
+    let sockets = cluster.lab.in_ns(client, || {
+        ["0.0.0.0:0", "[::]:0"].map(|any| UdpSocket::bind(any).unwrap())
+    })?;
+    for (socket, frontend) in sockets.iter().zip(service.frontends()) {
+        socket.set_read_timeout(Some(Duration::from_millis(500)))?;
+        is_answered(socket, frontend)?;
+        is_answered(socket, frontend)?;
+    }
+    cluster.lab.remove_pod("pod-2-10")?;
+    cluster.lab.add_pod("node-2", 10, true)?;
+    for (socket, frontend) in sockets.iter().zip(service.frontends()) {
+        is_answered(socket, frontend).context("after the pod was replaced")?;
+    }
+    Ok(())
 }
