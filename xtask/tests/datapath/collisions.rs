@@ -69,6 +69,8 @@ fn a_port_used_to_a_vip_and_closed_serves_directly_to_the_endpoint() -> Result<(
             } else {
                 stream.close()
             }?;
+            // From another CPU the SYN could overtake the RST.
+            std::thread::sleep(Duration::from_millis(20));
             let mut stream = Stream::open(&client.netns, port, direct)?;
             stream.exchange_little(b"directly")?;
             ensure!(stream.client.port() == port, "moved without need");
@@ -134,7 +136,9 @@ fn a_port_serves_to_two_vips_of_one_endpoint() -> Result<()> {
 /// One UDP socket asks both in turns and is answered by whom it asked.
 fn ask_in_turns(cluster: &Cluster, client: &Pod, port: u16, both: [SocketAddr; 2]) -> Result<()> {
     let own = client.addresses.like(&both[0].ip());
-    let socket = cluster.lab.in_ns(client, || UdpSocket::bind((own, port)))??;
+    let socket = cluster
+        .lab
+        .in_ns(client, || UdpSocket::bind((own, port)))??;
     socket.set_read_timeout(Some(Duration::from_secs(2)))?;
     for round in 0..10 {
         for to in both {

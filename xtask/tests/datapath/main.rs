@@ -5,10 +5,10 @@
 //! docs/semantics.md.
 
 mod bystanders;
-mod clsact;
 mod collisions;
 mod firewall;
 mod icmp;
+mod modes;
 mod offload;
 mod path_mtu;
 mod support;
