@@ -122,6 +122,7 @@ pub fn leave_out_checksums(socket: &impl AsRawFd, address: SocketAddr) -> Result
         ],
     };
     let one: libc::c_int = 1;
+    let length = libc::socklen_t::try_from(size_of_val(&one))?;
     for (level, option) in options {
         // SAFETY: the descriptor is open while `socket` is borrowed; the value is an int that lives
         // over the call, of the length given.
@@ -131,7 +132,7 @@ pub fn leave_out_checksums(socket: &impl AsRawFd, address: SocketAddr) -> Result
                 *level,
                 *option,
                 (&raw const one).cast(),
-                size_of::<libc::c_int>() as libc::socklen_t,
+                length,
             )
         };
         nix::errno::Errno::result(result).context("no UDP without checksums")?;
