@@ -79,6 +79,9 @@ fn find_or_open<A: Tables>(
     if flow.seen != now {
         flow.seen = now;
         open::ensure_reply(packet, flow, now)?;
+        if !packet.is_tcp() {
+            bridge::ask_again(flow);
+        }
     }
     if flow.flags & Flow::<A>::L2_PENDING != 0 {
         bridge::find_neighbour(skb, packet, flow);
