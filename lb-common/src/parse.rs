@@ -201,7 +201,8 @@ impl Chain {
     /// and not small; a boolean, since BPF type information has no words for an `Option` of this.
     #[inline(never)]
     fn follow(&mut self, cursor: &Cursor<'_>) -> bool {
-        for _ in 0..MAX_EXTENSIONS {
+        // Once more than there are headers: the last step sees that the chain is at its end.
+        for _ in 0..=MAX_EXTENSIONS {
             match self.step(cursor) {
                 Some(true) => self.end = join_ways(self.end),
                 Some(false) => return true,
