@@ -29,6 +29,8 @@ pub struct L3<A> {
     pub proto: u8,
     /// Offset of the payload in the packet, in bytes.
     pub payload: u16,
+    /// Offset of the end of the payload by what the header says, in bytes; a frame may be longer.
+    pub end: u32,
     /// Whether this is a piece of a packet.
     pub fragment: Fragment,
 }
@@ -103,6 +105,7 @@ impl Ip for V4 {
             dst: header.dst,
             proto: header.proto,
             payload: join_ways(offset + ihl * 4),
+            end: u32::from(offset) + u32::from(u16::from_be(header.total_len)),
             fragment,
         })
     }
@@ -147,6 +150,7 @@ impl Ip for V6 {
             dst: header.dst,
             proto: header.next,
             payload: offset + len::<Ipv6>(),
+            end: u32::from(offset + len::<Ipv6>()) + u32::from(u16::from_be(header.payload_len)),
             fragment: Fragment::Whole,
         };
         if !matches!(l3.proto, proto::TCP | proto::UDP | proto::ICMPV6) {
@@ -336,6 +340,8 @@ pub struct IcmpError<A> {
     pub inner_l3: u16,
     /// Offset of the embedded TCP or UDP header, of which eight bytes may be all there is.
     pub inner_l4: u16,
+    /// Offset of the end of the message, in bytes: what follows in the frame is not under its checksum.
+    pub end: u32,
     /// The tuple of the embedded packet, as its sender's peer saw it.
     pub inner: FlowKey<A>,
 }
@@ -399,6 +405,9 @@ pub fn parse_icmp_error<A: Ip>(cursor: &Cursor<'_>, l3: u16) -> Option<IcmpError
         return None;
     }
     let ports = cursor.read::<Ports>(inner.payload)?;
+    if u32::from(inner.payload + len::<Ports>()) > ip.end {
+        return None;
+    }
     Some(IcmpError {
         src: ip.src,
         dst: ip.dst,
@@ -406,6 +415,7 @@ pub fn parse_icmp_error<A: Ip>(cursor: &Cursor<'_>, l3: u16) -> Option<IcmpError
         icmp: ip.payload,
         inner_l3,
         inner_l4: inner.payload,
+        end: ip.end,
         inner: tuple(&inner, ports),
     })
 }

@@ -2,14 +2,11 @@
 
 use crate::{
     datapath::{Found, find},
-    packet::{Frame, Net, TCP, UDP, both, ext, flag},
+    packet::{Frame, Net, TCP, UDP, Variant, both, ext, flag},
 };
 
 const VLAN: u16 = 0x8100;
 const QINQ: u16 = 0x88a8;
-
-/// A packet as it begins and what is done to it.
-type Variant = (&'static str, fn(Frame) -> Frame);
 
 /// What a frame says of itself.
 fn expected(frame: &Frame, flags: u8) -> Found {

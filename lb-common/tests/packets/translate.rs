@@ -4,12 +4,12 @@ use lb_common::parse::Side;
 
 use crate::{
     datapath::rewrite,
-    packet::{Frame, TCP, UDP, both, flag, verify},
+    packet::{Frame, TCP, UDP, Variant, both, flag, verify},
 };
 
 #[test]
 fn a_translated_packet_is_the_one_its_sender_would_have_sent_there() {
-    let variants: &[(&str, fn(Frame) -> Frame)] = &[
+    let variants: &[Variant] = &[
         ("plain", |frame| frame),
         ("tagged", |frame| frame.tagged(&[0x88a8, 0x8100])),
         ("options or extensions", Frame::with_extras),

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use lb_common::parse::Side;
 
 use crate::{
-    datapath::rewrite_error,
+    datapath::{find_error, rewrite_error},
     packet::{Frame, Net, TCP, UDP, both, flag, verify},
 };
 
@@ -84,6 +84,31 @@ fn an_error_from_the_client_reaches_the_endpoint_about_the_packet_it_sent() {
                 });
             }
         }
+    }
+}
+
+/// A frame may be longer than its packet; what follows is not the embedded packet's checksum.
+#[test]
+fn what_follows_the_message_in_its_frame_stays_as_it_is() {
+    for net in both() {
+        let (_, kind) = net.icmp_errors()[0];
+        for keep in [4, 8, 16] {
+            let sent = Frame::tcp(net.client, net.vip, flag::ACK);
+            let delivered = sent.clone().to(net.endpoint());
+            let error = |about| {
+                let mut bytes = Frame::icmp(net.router, net.client.ip(), kind, about, keep).bytes();
+                bytes.extend([0x83; 40]);
+                bytes
+            };
+            let mut bytes = error(&delivered);
+            rewrite_error(&mut bytes, Side::Dst, net.vip, net.client.port(), None).unwrap();
+            assert_eq!(bytes, error(&sent), "{} {keep}", net.name);
+        }
+        // Not even the ports are the message's own.
+        let about = Frame::tcp(net.client, net.endpoint(), flag::ACK);
+        let mut bytes = Frame::icmp(net.router, net.client.ip(), kind, &about, 2).bytes();
+        bytes.extend([0x83; 40]);
+        assert_eq!(find_error(&mut bytes), None, "{}", net.name);
     }
 }
 

@@ -72,6 +72,9 @@ pub struct Frame {
     pub payload: Vec<u8>,
 }
 
+/// A row of a table: what it shows, and what is done to a packet for it.
+pub type Variant = (&'static str, fn(Frame) -> Frame);
+
 impl Frame {
     fn new(src: SocketAddr, dst: SocketAddr, l4: L4) -> Self {
         Self {
