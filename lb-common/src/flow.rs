@@ -129,6 +129,13 @@ pub const fn ticks(jiffies: u64, shift: u32) -> u32 {
     (jiffies >> (shift & 63)) as u32
 }
 
+/// Whether more than `timeout` ticks lie between `seen` and `now`. A moment ahead of `now` is not long
+/// ago: another CPU, which read the clock just after a tick, may have written `seen` meanwhile.
+#[inline(always)]
+pub const fn is_past(seen: u32, now: u32, timeout: u32) -> bool {
+    now.wrapping_sub(seen).cast_signed() > timeout.cast_signed()
+}
+
 /// The shift for [`ticks`] at `hz` jiffies a second: the smallest that makes a tick a second or more.
 pub const fn tick_shift(hz: u32) -> u32 {
     hz.next_power_of_two().trailing_zeros()
@@ -224,6 +231,18 @@ mod tests {
         for hz in [100u32, 250, 300, 1000] {
             let per_tick = 1u32 << tick_shift(hz);
             assert!(per_tick >= hz && per_tick < 2 * hz, "HZ {hz}");
+        }
+    }
+
+    #[test]
+    fn past_is_more_than_the_timeout_ago_also_where_the_clock_wraps() {
+        for now in [1_000u32, 10, 0, u32::MAX] {
+            let seen = |ago: u32| now.wrapping_sub(ago);
+            assert!(!is_past(seen(0), now, 180));
+            assert!(!is_past(seen(180), now, 180));
+            assert!(is_past(seen(181), now, 180));
+            assert!(is_past(seen(1 << 30), now, 180));
+            assert!(!is_past(now.wrapping_add(1), now, 180), "ahead of now");
         }
     }
 

@@ -24,6 +24,8 @@ pub struct L3<A> {
     pub proto: u8,
     /// Offset of the payload in the packet, in bytes.
     pub payload: u16,
+    /// Offset of the end of the payload by what the header says, in bytes; a frame may be longer.
+    pub end: u32,
     /// Whether this is a piece of a packet.
     pub fragment: Fragment,
 }
@@ -98,6 +100,7 @@ impl Ip for V4 {
             dst: header.dst,
             proto: header.proto,
             payload: join_ways(offset + ihl * 4),
+            end: u32::from(offset) + u32::from(u16::from_be(header.total_len)),
             fragment,
         })
     }
@@ -142,6 +145,7 @@ impl Ip for V6 {
             dst: header.dst,
             proto: header.next,
             payload: offset + len::<Ipv6>(),
+            end: u32::from(offset + len::<Ipv6>()) + u32::from(u16::from_be(header.payload_len)),
             fragment: Fragment::Whole,
         };
         if !matches!(l3.proto, proto::TCP | proto::UDP | proto::ICMPV6) {

@@ -4,7 +4,7 @@
 //! pays the first only.
 
 use lb_common::{
-    flow::Flow,
+    flow::{Flow, is_past},
     headers::Tcp,
     ip::Side,
     parse::{Packet, Transport, parse},
@@ -78,7 +78,10 @@ fn find_or_open<A: Tables>(
     }
     if flow.seen != now {
         flow.seen = now;
-        open::ensure_reply(packet, flow, now)?;
+        // The reply tuple of a flow that ended may be another's, or a direct connection's, by now.
+        if !flow.is_closed() {
+            open::ensure_reply(packet, flow, now)?;
+        }
         if !packet.is_tcp() {
             bridge::ask_again(flow);
         }
@@ -102,10 +105,16 @@ fn find_flow<A: Tables>(packet: &Transport<A>) -> Result<&'static Flow<A>, Verdi
 fn is_over<A: Tables>(packet: &Transport<A>, flow: &Flow<A>, now: u32) -> bool {
     if packet.is_tcp() {
         // A SYN after anything else came from the client is a new connection from a reused port (rule
-        // 80); a SYN after nothing but SYNs is a retransmission and keeps its endpoint (rule 79).
-        packet.is_open() && (flow.flags & Flow::<A>::OPENED != 0 || flow.is_closed())
+        // 80); a SYN after nothing but SYNs is a retransmission and keeps its endpoint (rule 79), unless
+        // it is too long after: else a port would stay bound to an endpoint that never answered.
+        packet.is_open()
+            && (flow.flags & Flow::<A>::OPENED != 0
+                || flow.is_closed()
+                || is_past(flow.seen, now, config::SYN_TIMEOUT))
     } else {
-        now.wrapping_sub(flow.seen) > config::timeout(packet.tuple.proto)
+        // Answers keep a flow alive as well: a stream from the endpoint needs no packets from the client.
+        is_past(flow.seen, now, config::timeout(packet.tuple.proto))
+            && !open::is_answered(packet, flow, now)
     }
 }
 

@@ -5,7 +5,11 @@
 //! entry in its way: one that is over is removed, one that is alive makes this connection take another
 //! source port. Only while such connections exist do other packets look for them.
 
-use lb_common::{flow::Flow, parse::Transport, verdict::Verdict};
+use lb_common::{
+    flow::{Flow, is_past},
+    parse::Transport,
+    verdict::Verdict,
+};
 
 use crate::{
     config,
@@ -45,7 +49,7 @@ pub fn passed(now: u32) {
 /// Whether the packet belongs to a connection that was moved before.
 #[inline(always)]
 fn has_moved<A: Tables>(packet: &Transport<A>, last: u32, now: u32) -> bool {
-    if last == 0 || now.wrapping_sub(last) as i32 > config::timeout(packet.tuple.proto) as i32 {
+    if last == 0 || is_past(last, now, config::timeout(packet.tuple.proto)) {
         return false;
     }
     let Some(flow) = maps::find_flow(&packet.tuple) else {
@@ -57,8 +61,12 @@ fn has_moved<A: Tables>(packet: &Transport<A>, last: u32, now: u32) -> bool {
     if flow.seen != now {
         flow.seen = now;
     }
-    // A new connection looks for itself what is in its way.
-    !(packet.is_open() && flow.is_closed())
+    if packet.is_open() && flow.is_closed() {
+        // A new connection looks for itself what is in its way; if nothing is, it keeps its port.
+        maps::remove_flow(&packet.tuple);
+        return false;
+    }
+    true
 }
 
 /// Opens a flow for a connection that has a live one in its way.

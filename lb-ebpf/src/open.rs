@@ -2,7 +2,7 @@
 
 use aya_log_ebpf::info;
 use lb_common::{
-    flow::{Flow, FlowKey},
+    flow::{Flow, FlowKey, is_past},
     parse::Transport,
     tables::{Frontend, traffic_index},
     verdict::Verdict,
@@ -125,10 +125,20 @@ fn is_same<A: Tables>(one: &Flow<A>, other: &Flow<A>) -> bool {
         && one.client_port == other.client_port
 }
 
+/// Whether the endpoint of a flow spoke lately.
+#[inline(never)]
+pub fn is_answered<A: Tables>(packet: &Transport<A>, flow: &Flow<A>, now: u32) -> bool {
+    let Some(reply) = maps::find_flow(&reply_key(&packet.tuple, flow)) else {
+        return false;
+    };
+    is_same(reply, &reply_entry(&packet.tuple, flow))
+        && !is_past(reply.seen, now, config::timeout(packet.tuple.proto))
+}
+
 /// Whether a flow no longer needs its tuple.
 #[inline(always)]
 pub fn is_idle<A: Tables>(flow: &Flow<A>, key: &FlowKey<A>, now: u32) -> bool {
-    flow.is_closed() || now.wrapping_sub(flow.seen) > config::timeout(key.proto)
+    flow.is_closed() || is_past(flow.seen, now, config::timeout(key.proto))
 }
 
 /// Once a tick: makes sure that the reply entry still exists, which a flow with few answers might have
