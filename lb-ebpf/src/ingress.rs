@@ -18,7 +18,7 @@ use crate::{
     exit::{Exit, Step, end},
     icmp,
     maps::{self, Tables},
-    moved, open,
+    moved, open, reject,
     skb::Skb,
 };
 
@@ -26,7 +26,10 @@ use crate::{
 #[inline(never)]
 pub fn run<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
     match parse::<A>(&skb.cursor(), l3) {
-        Some(Packet::Transport(packet)) => end(to_endpoint(skb, &packet)),
+        Some(Packet::Transport(packet)) => match end(to_endpoint(skb, &packet)) {
+            Exit::Counted(Verdict::NoEndpoint) => reject::run(skb, &packet, Verdict::NoEndpoint),
+            exit => exit,
+        },
         Some(Packet::Icmp) => icmp::to_endpoint::<A>(skb, l3),
         None => Exit::NotOurs,
     }
@@ -37,8 +40,17 @@ fn to_endpoint<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<Verdict>
     let tuple = &packet.tuple;
     let key = FrontendKey::new(tuple.dst, tuple.dport, tuple.proto as u8);
     let flow = match maps::find_frontend(&key) {
-        // The pieces that follow have no ports, so they could not follow (rule 98).
-        Some(_) if packet.is_fragment => return Err(Verdict::Fragment.into()),
+        Some(frontend) if packet.is_fragment => {
+            // The pieces that follow have no ports, so they could not follow (rule 98). Refusing needs
+            // no more than the first.
+            let refused = frontend.slot_count == 0;
+            let verdict = if refused {
+                Verdict::NoEndpoint
+            } else {
+                Verdict::Fragment
+            };
+            return Err(verdict.into());
+        }
         Some(frontend) => find_or_open(skb, packet, frontend)?,
         None if packet.is_tcp() => {
             moved::ensure_flow(packet)?;

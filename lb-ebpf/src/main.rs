@@ -25,6 +25,7 @@ mod ingress;
 mod maps;
 mod moved;
 mod open;
+mod reject;
 mod skb;
 
 use aya_ebpf::{
@@ -83,6 +84,7 @@ fn enter(
         // "Unspecified" rather than "ok": whatever other program is on the device has its turn too.
         Action::Pass => TC_ACT_UNSPEC,
         Action::Drop => TC_ACT_SHOT,
+        Action::Reply => skb.send_back(),
     }
 }
 

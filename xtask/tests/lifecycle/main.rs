@@ -6,6 +6,7 @@ mod changes;
 mod families;
 mod manifests;
 mod problems;
+mod refusals;
 mod restarts;
 mod stream;
 
