@@ -47,6 +47,8 @@ impl Hook {
 /// TC_ACT_UNSPEC and TC_ACT_SHOT, as a test run returns them.
 pub const UNSPEC: u32 = u32::MAX;
 pub const SHOT: u32 = 2;
+/// `TC_ACT_REDIRECT`: out by the device it came in by.
+pub const REDIRECT: u32 = 7;
 
 /// What should become of a packet.
 #[derive(Clone, Copy, Debug)]
@@ -217,6 +219,7 @@ impl Kernel {
         };
         let returned = match verdict.map(Verdict::action) {
             Some(Action::Drop) => SHOT,
+            Some(Action::Reply) => panic!("{shows}: refused, see `refusals`"),
             Some(Action::Pass) | None => UNSPEC,
         };
         let expected = Outcome {

@@ -18,6 +18,7 @@ mod nat;
 #[path = "../../../lb-common/tests/packets/packet/mod.rs"]
 mod packet;
 mod random;
+mod refusals;
 mod slots;
 mod state;
 mod untouched;

@@ -3,7 +3,7 @@
 use lb_common::{tables::Traffic, verdict::Verdict};
 
 use crate::{
-    kernel::{Becomes, Dropped, Egress, Ingress, Kernel, Untouched},
+    kernel::{Becomes, Egress, Ingress, Kernel, Untouched},
     packet::{Frame, TCP, UDP, Variant, both, flag},
 };
 
@@ -83,32 +83,6 @@ fn no_udp_checksum_becomes_none_in_the_kernel() {
                 assert_eq!(outcome.bytes[l4 + 6..l4 + 8], [0xff, 0xff], "{}", net.name);
             }
         }
-    }
-}
-
-#[test]
-fn a_service_without_endpoints_drops_and_counts_its_packets() {
-    let Some(mut kernel) = Kernel::load() else {
-        return;
-    };
-    for net in both() {
-        kernel.serve(net.vip, WEB, &[]);
-        for proto in [TCP, UDP] {
-            let sent = Frame::of(proto, net.client, net.vip, flag::SYN);
-            kernel.check("rule 40", Ingress, &sent, Dropped(Verdict::NoEndpoint));
-        }
-        assert_eq!(
-            kernel.flows.tuples(net.vip),
-            [],
-            "{}: nothing to remember",
-            net.name
-        );
-        assert_eq!(
-            kernel.traffic(WEB, net.vip),
-            Traffic::default(),
-            "{}",
-            net.name
-        );
     }
 }
 

@@ -13,7 +13,7 @@ use lb_common::verdict::{Action, Verdict};
 use rand::{Rng as _, RngExt as _, SeedableRng as _, rngs::SmallRng};
 
 use crate::{
-    kernel::{Hook, Kernel, SHOT, UNSPEC},
+    kernel::{Hook, Kernel, REDIRECT, SHOT, UNSPEC},
     packet::{Frame, Net, TCP, UDP, both, flag, verify},
 };
 
@@ -102,7 +102,10 @@ fn pad(packet: &mut Vec<u8>) {
 fn addresses() -> Vec<Vec<u8>> {
     both()
         .iter()
-        .flat_map(|net| net.endpoints[..3].iter().copied().chain([net.vip]))
+        .flat_map(|net| {
+            let vips = [net.vip, net.other_vip];
+            net.endpoints[..3].iter().copied().chain(vips)
+        })
         .map(|at| match at.ip() {
             IpAddr::V4(ip) => ip.octets().to_vec(),
             IpAddr::V6(ip) => ip.octets().to_vec(),
@@ -118,8 +121,8 @@ fn names_a_service(packet: &[u8], addresses: &[Vec<u8>]) -> bool {
     })
 }
 
-/// Sums over verdicts that pass and those that drop.
-fn counted(kernel: &Kernel) -> (u64, u64) {
+/// Sums over verdicts that pass, those that drop and those that answer.
+fn counted(kernel: &Kernel) -> [u64; 3] {
     let sum = |action: Action| {
         let verdicts = Verdict::ALL.iter().zip(kernel.verdicts());
         verdicts
@@ -127,7 +130,7 @@ fn counted(kernel: &Kernel) -> (u64, u64) {
             .map(|(_, count)| count)
             .sum()
     };
-    (sum(Action::Pass), sum(Action::Drop))
+    [Action::Pass, Action::Drop, Action::Reply].map(sum)
 }
 
 #[test]
@@ -144,7 +147,7 @@ fn a_million_random_packets_are_left_alone_or_counted() {
         seeds.extend(valid(&net));
     }
     let (mut packet, mut out) = (vec![], vec![0; 8 * LONGEST]);
-    let (mut rewritten, mut dropped) = (0, 0);
+    let (mut rewritten, mut dropped, mut refused) = (0, 0, 0);
     let (start, mut in_kernel) = (Instant::now(), Duration::ZERO);
     for i in 0..PACKETS {
         next(&mut rng, &seeds, &mut packet);
@@ -171,18 +174,33 @@ fn a_million_random_packets_are_left_alone_or_counted() {
                 dropped += 1;
                 assert_eq!(after, packet, "dropped as it came");
             }
+            REDIRECT => {
+                refused += 1;
+                assert!(
+                    names_a_service(&packet, &addresses),
+                    "{hook:?} {packet:02x?}"
+                );
+                // A datagram without a checksum of its own may be answered whatever was in it.
+                if verify(&packet).is_ok() {
+                    verify(after).unwrap_or_else(|why| panic!("{why}: {hook:?} {packet:02x?}"));
+                }
+            }
             other => panic!("{other}: {hook:?} {packet:02x?}"),
         }
         if i % BATCH == BATCH - 1 {
-            assert_eq!(counted(&kernel), (rewritten, dropped), "before packet {i}");
+            assert_eq!(
+                counted(&kernel),
+                [rewritten, dropped, refused],
+                "before packet {i}"
+            );
         }
     }
     println!(
-        "{PACKETS} packets in {:.1?}, {in_kernel:.1?} of it in test runs: {rewritten} rewritten, {dropped} dropped",
+        "{PACKETS} packets in {:.1?}, {in_kernel:.1?} of it in test runs: {rewritten} rewritten, {dropped} dropped, {refused} refused",
         start.elapsed()
     );
     assert!(
-        rewritten > 50_000 && dropped > 5_000,
+        rewritten > 50_000 && dropped > 5_000 && refused > 500,
         "the mix reaches what it is for"
     );
 }

@@ -43,6 +43,10 @@ fn way(verdict: Verdict, net: &Net) -> Way {
         Verdict::BadSlot => {
             Way::Elsewhere("slots::a_frontend_whose_slots_do_not_exist_drops_and_counts")
         }
+        Verdict::RejectLimited => {
+            Way::Elsewhere("refusals::refusals_beyond_the_limit_are_dropped_and_counted")
+        }
+        Verdict::Unanswered => Way::By(Ingress, Frame::tcp(net.client, net.other_vip, flag::RST)),
         Verdict::FlowTableFull => {
             Way::None("an LRU table evicts the oldest entry rather than refuse a new one")
         }
