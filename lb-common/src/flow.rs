@@ -119,6 +119,56 @@ impl<A> Flow<A> {
     }
 }
 
+impl<A: Address> Flow<A> {
+    /// The tuple of the answers to packets with the tuple `forward`, this being its forward entry.
+    #[inline(always)]
+    pub const fn reply_key(&self, forward: &FlowKey<A>) -> FlowKey<A> {
+        FlowKey {
+            src: self.peer,
+            dst: forward.src,
+            sport: self.peer_port,
+            dport: self.client_port,
+            proto: forward.proto,
+        }
+    }
+
+    /// The reply entry that goes with this, the forward entry of `forward`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn reply_entry(&self, forward: &FlowKey<A>) -> Self {
+        Self {
+            peer: forward.dst,
+            peer_port: forward.dport,
+            client_port: forward.sport,
+            traffic: self.traffic,
+            seen: self.seen,
+            mac: [0; 3],
+            flags: Self::REPLY,
+        }
+    }
+
+    /// The tuple that the client sends, this being the reply entry of the tuple `reply`.
+    #[inline(always)]
+    pub const fn forward_key(&self, reply: &FlowKey<A>) -> FlowKey<A> {
+        FlowKey {
+            src: reply.dst,
+            dst: self.peer,
+            sport: self.client_port,
+            dport: self.peer_port,
+            proto: reply.proto,
+        }
+    }
+
+    /// Whether this is a reply entry that translates to the same as `other`.
+    #[inline(always)]
+    pub fn is_same_reply(&self, other: &Self) -> bool {
+        self.flags & Self::REPLY != 0
+            && self.peer == other.peer
+            && self.peer_port == other.peer_port
+            && self.client_port == other.client_port
+    }
+}
+
 /// The flow clock: jiffies shifted so that one tick is about a second, as 32 bits that wrap.
 #[inline(always)]
 #[expect(
@@ -185,6 +235,24 @@ mod tests {
     fn reversing_twice_is_the_same_tuple() {
         assert_eq!(key(1, 40000).reversed().reversed(), key(1, 40000));
         assert_ne!(key(1, 40000).reversed(), key(1, 40000));
+    }
+
+    #[test]
+    fn each_entry_leads_to_the_other() {
+        let forward = key(1, 40_000);
+        let flow = Flow {
+            peer: V4::from(Ipv4Addr::new(10, 244, 2, 9)),
+            peer_port: 8080u16.to_be(),
+            client_port: 50_000u16.to_be(),
+            ..Flow::default()
+        };
+        let (reply_key, reply) = (flow.reply_key(&forward), flow.reply_entry(&forward));
+        assert_eq!(reply.forward_key(&reply_key), forward);
+        assert_eq!(
+            (reply_key.src, reply_key.dport),
+            (flow.peer, flow.client_port)
+        );
+        assert!(reply.is_same_reply(&reply) && !flow.is_same_reply(&reply));
     }
 
     #[test]

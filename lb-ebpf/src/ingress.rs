@@ -20,6 +20,7 @@ use crate::{
     maps::{self, Tables},
     moved, open, reject,
     skb::Skb,
+    twin,
 };
 
 /// A packet whose IP header stands at `l3`.
@@ -92,7 +93,7 @@ fn find_or_open<A: Tables>(
         flow.seen = now;
         // The reply tuple of a flow that ended may be another's, or a direct connection's, by now.
         if !flow.is_closed() {
-            open::ensure_reply(packet, flow, now)?;
+            twin::ensure_reply(packet, flow, now)?;
         }
         if !packet.is_tcp() {
             bridge::ask_again(flow);
@@ -126,7 +127,7 @@ fn is_over<A: Tables>(packet: &Transport<A>, flow: &Flow<A>, now: u32) -> bool {
     } else {
         // Answers keep a flow alive as well: a stream from the endpoint needs no packets from the client.
         is_past(flow.seen, now, config::timeout(packet.tuple.proto))
-            && !open::is_answered(packet, flow, now)
+            && !twin::is_answered(packet, flow, now)
     }
 }
 
@@ -137,28 +138,6 @@ fn follow<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>) {
         flow.flags |= Flow::<A>::OPENED;
     }
     if packet.flags & (Tcp::FIN | Tcp::RST) != 0 {
-        note_end(packet, flow);
+        twin::note_client_end(packet, flow);
     }
-}
-
-/// Notes in both entries that the client ends the connection.
-#[inline(never)]
-fn note_end<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>) {
-    let flags = end_flags::<A>(packet.flags, Flow::<A>::FIN_CLIENT);
-    flow.flags |= flags;
-    if let Some(reply) = maps::find_flow(&open::reply_key(&packet.tuple, flow)) {
-        reply.flags |= flags;
-    }
-}
-
-/// The flow flags that a segment's FIN (from the side `fin` stands for) and RST set.
-#[inline(always)]
-pub fn end_flags<A>(segment: u8, fin: u16) -> u16 {
-    let fin = if segment & Tcp::FIN != 0 { fin } else { 0 };
-    let rst = if segment & Tcp::RST != 0 {
-        Flow::<A>::RST
-    } else {
-        0
-    };
-    fin | rst
 }

@@ -27,6 +27,7 @@ mod moved;
 mod open;
 mod reject;
 mod skb;
+mod twin;
 
 use aya_ebpf::{
     bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},

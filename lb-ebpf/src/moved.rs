@@ -13,10 +13,9 @@ use lb_common::{
 
 use crate::{
     config,
-    egress::find_reply,
     exit::{Exit, Step},
     maps::{self, Tables},
-    open,
+    open, twin,
 };
 
 /// A segment from a client that is addressed to no frontend: makes sure that there is a flow for it if
@@ -73,8 +72,8 @@ fn has_moved<A: Tables>(packet: &Transport<A>, last: u32, now: u32) -> bool {
 #[inline(always)]
 fn move_port<A: Tables>(packet: &Transport<A>, now: u32) -> Step<()> {
     let reply_key = packet.tuple.reversed();
-    let in_the_way = find_reply(&reply_key).ok_or(Exit::NotOurs)?;
-    if open::is_idle(in_the_way, &reply_key, now) {
+    let in_the_way = twin::find_reply(&reply_key).ok_or(Exit::NotOurs)?;
+    if twin::is_idle(in_the_way, &reply_key, now) {
         maps::remove_flow(&reply_key);
         return Err(Exit::NotOurs);
     }
