@@ -26,6 +26,7 @@ pub(super) struct Board {
     memory: Option<Duration>,
     rows: BTreeMap<Key, Row>,
     disputes: Vec<(Instant, Report)>,
+    problem: Option<String>,
 }
 
 impl Board {
@@ -37,6 +38,7 @@ impl Board {
             memory,
             rows: BTreeMap::new(),
             disputes: Vec::new(),
+            problem: None,
         }
     }
 
@@ -50,8 +52,14 @@ impl Board {
         self.memory
     }
 
+    /// What is wrong with the manifests.
+    pub(super) fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+
     /// Takes a reading: frontends come and go, endpoints change, disputes from before it are settled.
     pub(super) fn merge(&mut self, listing: Listing) {
+        self.problem = listing.problem;
         let mut now: BTreeMap<Key, Vec<(String, Frontend)>> = BTreeMap::new();
         for (node, frontends) in listing.nodes {
             for frontend in frontends {

@@ -51,7 +51,8 @@ pub(super) fn follow(lab: &Lab, board: &mut Board, footer: String) -> Result<()>
     let ended = thread::scope(|scope| {
         let (sender, events) = mpsc::channel();
         let mut threads = Vec::new();
-        for (pod, targets) in &clients {
+        let work = clients.iter().flat_map(|client| [client; traffic::ABREAST]);
+        for (pod, targets) in work {
             let sender = sender.clone();
             let report = move |report| sender.send(Event::Probed(report)).is_ok();
             let talk = || traffic::forever(targets, pod.addresses, report);
@@ -61,7 +62,7 @@ pub(super) fn follow(lab: &Lab, board: &mut Board, footer: String) -> Result<()>
             read_forever(lab, |read| sender.send(Event::Read(read)).is_ok());
             Ok(())
         }));
-        let mut work = || -> Result<()> {
+        let mut watch = || -> Result<()> {
             // A thread that ends by itself has something to say, which joining tells.
             while !interrupt::is_set() && !threads.iter().any(|thread| thread.is_finished()) {
                 match events.recv_timeout(TICK) {
@@ -78,13 +79,13 @@ pub(super) fn follow(lab: &Lab, board: &mut Board, footer: String) -> Result<()>
             }
             Ok(())
         };
-        let worked = work();
+        let watched = watch();
         drop(events);
         let joined = threads
             .into_iter()
             .map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
         let joined: Vec<Result<()>> = joined.collect();
-        worked.and(joined.into_iter().collect())
+        watched.and(joined.into_iter().collect())
     });
     screen.finish(board);
     ended

@@ -59,11 +59,15 @@ impl Screen {
         }
     }
 
-    /// Leaves the last state behind, in full.
+    /// Leaves the last state behind.
     pub(super) fn finish(mut self, board: &Board) {
-        let back = self.back();
-        let clear = if self.terminal { "\x1b[J" } else { "" };
-        write(&format!("{back}{clear}{}", table::full(board, width())));
+        match size().filter(|_| self.terminal) {
+            None => write(&table::full(board, width())),
+            Some(size) => {
+                let lines = table::whole(board, size).join("\n");
+                write(&format!("{}\x1b[J{lines}\n", self.back()));
+            }
+        }
     }
 
     fn redraw(&mut self, board: &Board, size: (u16, u16)) {

@@ -13,116 +13,151 @@ use super::{
 
 /// Failures that are told in words below the table, in full and on a terminal.
 const SHOWN: [usize; 2] = [10, 3];
-/// Lines of a table that are no frontends: two of the frame, the header, the line below it.
-const FRAME: usize = 4;
+/// The width elsewhere than on a terminal.
+const WIDE: u16 = 180;
 /// The narrowest width that is believed; below it things are cut off.
 const NARROWEST: u16 = 60;
 
-/// The whole table and the failures in words; coloured if a terminal's `width` is given.
-pub(super) fn full(board: &Board, width: Option<u16>) -> String {
-    let mut text = table(board, width, true).to_string() + "\n";
-    for line in failures(board, SHOWN[0]) {
-        text += &(line + "\n");
-    }
-    text
+/// How much a table says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Size {
+    /// Every endpoint and its count.
+    Full,
+    /// One line per frontend.
+    Short,
 }
 
-/// At most `rows` lines, none wider than `columns`: as much of the table as fits, failures, and `footer`.
+/// The whole table and what there is to say; coloured if a terminal's `width` is given.
+pub(super) fn full(board: &Board, width: Option<u16>) -> String {
+    let mut lines = table(board, width, Size::Full);
+    lines.extend(remarks(board, SHOWN[0]));
+    lines.join("\n") + "\n"
+}
+
+/// The same for a terminal: full if no higher than it, else with one line per frontend.
+pub(super) fn whole(board: &Board, (rows, columns): (u16, u16)) -> Vec<String> {
+    let mut lines = sized(board, rows.into(), columns);
+    lines.extend(remarks(board, SHOWN[0]));
+    lines
+}
+
+/// At most `rows` lines, none wider than `columns`: as much of the table as fits, what there is to say,
+/// and `footer`.
 pub(super) fn fitted(board: &Board, (rows, columns): (u16, u16), footer: &str) -> Vec<String> {
-    let rows = usize::from(rows);
-    let mut below = failures(board, SHOWN[1]);
+    let mut below = remarks(board, SHOWN[1]);
     below.push(footer.to_owned());
-    let room = rows.saturating_sub(below.len());
-    let width = columns.max(NARROWEST);
-    let mut lines: Vec<String> = table(board, Some(width), true).lines().collect();
+    let room = usize::from(rows).saturating_sub(below.len());
+    let mut lines = sized(board, room, columns);
     if lines.len() > room {
-        lines = table(board, Some(width), false).lines().collect();
-    }
-    if lines.len() > room {
-        let kept = room.saturating_sub(FRAME + 1);
-        let bad = |(_, row): &(&Key, &Row)| row.state() == State::Failed;
-        let failed = board.rows().skip(kept).filter(bad).count();
-        let bottom = lines.pop();
-        lines.truncate(FRAME - 1 + kept);
-        lines.extend(bottom);
-        let cut = board.rows().len().saturating_sub(kept);
+        let head = lines.len() - board.rows().len();
+        let kept = room.saturating_sub(head + 1);
+        let failed = |(_, row): &(&Key, &Row)| row.state() == State::Failed;
+        let failed = board.rows().skip(kept).filter(failed).count();
+        lines.truncate(head + kept);
+        let cut = board.rows().len() - kept;
         lines.push(format!(
             "{cut} more frontends, {failed} of them FAILED: a higher window shows them"
         ));
     }
     lines.extend(below);
-    let lines = lines.iter();
-    lines
-        .map(|line| console::truncate_str(line, usize::from(columns), "…").into_owned())
-        .take(rows)
-        .collect()
+    let cut = |line: &String| console::truncate_str(line, columns.into(), "…").into_owned();
+    lines.iter().map(cut).take(rows.into()).collect()
 }
 
-fn failures(board: &Board, count: usize) -> Vec<String> {
+/// The full table if it is no higher than `room`, else the short one.
+fn sized(board: &Board, room: usize, columns: u16) -> Vec<String> {
+    let width = Some(columns.max(NARROWEST));
+    let full = table(board, width, Size::Full);
+    if full.len() <= room {
+        full
+    } else {
+        table(board, width, Size::Short)
+    }
+}
+
+/// The manifests' problem and `count` failures.
+fn remarks(board: &Board, count: usize) -> Vec<String> {
     let failures = board.failures().into_iter().take(count);
-    failures.map(|why| format!("failed: {why}")).collect()
+    let failures = failures.map(|why| format!("failed: {why}"));
+    let problem = board.problem().map(str::to_owned);
+    problem.into_iter().chain(failures).collect()
 }
 
-fn table(board: &Board, width: Option<u16>, in_full: bool) -> Table {
-    let failed = failed_title(board);
-    let header = Line::from([
-        "service",
-        "family",
-        "frontend",
-        "endpoints reached",
-        "ok",
-        &failed,
-        "flows",
-        "packets in/out",
-        "result",
-    ]);
-    let height = |mut line: Line| {
-        if !in_full {
-            line.max_height(1);
-        }
-        line
-    };
-    let rows = board.rows();
-    let lines = rows.map(|(key, row)| height(line(key, row, width.is_some(), in_full)));
+fn table(board: &Board, width: Option<u16>, size: Size) -> Vec<String> {
     let mut table = Table::new();
     table
-        .load_style(presets::UTF8_FULL_CONDENSED)
+        .load_style(match size {
+            Size::Full => presets::UTF8_FULL_CONDENSED,
+            Size::Short => presets::NOTHING,
+        })
         .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_width(width.unwrap_or(180))
-        .set_header(height(header))
-        .add_rows(lines);
-    table
+        .set_width(width.unwrap_or(WIDE))
+        .set_header(header(board, size))
+        .add_rows(
+            board
+                .rows()
+                .map(|(key, row)| line(key, row, width.is_some(), size)),
+        );
+    table.lines().collect()
 }
 
-/// Failures are those of a while if the board forgets.
-fn failed_title(board: &Board) -> String {
-    board.memory().map_or_else(
+fn header(board: &Board, size: Size) -> Line {
+    // Failures are those of a while if the board forgets.
+    let failed = board.memory().map_or_else(
         || "failed".to_owned(),
         |memory| format!("failed in {} s", memory.as_secs()),
-    )
+    );
+    let names: &[&str] = match size {
+        Size::Full => &[
+            "service",
+            "family",
+            "frontend",
+            "endpoints reached",
+            "ok",
+            &failed,
+            "flows",
+            "packets in/out",
+            "result",
+        ],
+        Size::Short => &[
+            "service", "frontend", "reached", "ok", "failed", "flows", "packets", "result",
+        ],
+    };
+    let mut line = Line::from(names);
+    if size == Size::Short {
+        line.max_height(1);
+    }
+    line
 }
 
-fn line(key: &Key, row: &Row, colored: bool, in_full: bool) -> Line {
+fn line(key: &Key, row: &Row, colored: bool, size: Size) -> Line {
     let number = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
+    let mut line = Line::new();
+    line.add_cell(Cell::new(key.service()));
+    if size == Size::Full {
+        line.add_cell(Cell::new(key.family()));
+    } else {
+        line.max_height(1);
+    }
     let traffic = row.traffic;
     let (result, color) = result(key, row);
     let result = Cell::new(result);
-    Line::from([
-        Cell::new(key.service()),
-        Cell::new(key.family()),
-        Cell::new(key.frontend()),
-        Cell::new(endpoints(row, in_full)),
-        number(row.ok.to_string()),
-        number(row.failures.len().to_string()),
-        number(traffic.flows.to_string()),
-        number(format!("{}/{}", traffic.packets_in, traffic.packets_out)),
-        if colored { result.fg(color) } else { result },
-    ])
+    line.add_cell(Cell::new(key.frontend()))
+        .add_cell(Cell::new(endpoints(row, size)))
+        .add_cell(number(row.ok.to_string()))
+        .add_cell(number(row.failures.len().to_string()))
+        .add_cell(number(traffic.flows.to_string()))
+        .add_cell(number(format!(
+            "{}/{}",
+            traffic.packets_in, traffic.packets_out
+        )))
+        .add_cell(if colored { result.fg(color) } else { result });
+    line
 }
 
-fn endpoints(row: &Row, in_full: bool) -> String {
+fn endpoints(row: &Row, size: Size) -> String {
     let counts = row.counts();
-    if !in_full {
+    if size == Size::Short {
         let reached = counts.iter().filter(|(_, count)| *count > 0).count();
         return format!("{reached} of {}", counts.len());
     }

@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -15,8 +18,10 @@ use crate::lab::{Addresses, Protocol, interrupt, probe::Probe};
 const PAYLOAD: usize = 3000;
 /// Bytes in a datagram: no fragments.
 const DATAGRAM: usize = 1000;
-/// Pause between two live probes of one client: it shall look alive, not be a benchmark.
-const PAUSE: Duration = Duration::from_millis(10);
+/// Live probes of one client at a time: one that waits in vain for seconds must not hold up the others.
+pub(super) const ABREAST: usize = 4;
+/// Pause after each of them: it shall look alive, not be a benchmark.
+const PAUSE: Duration = Duration::from_millis(40);
 
 /// What one probe showed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,29 +71,34 @@ pub(super) type Report = (Arc<Target>, Outcome);
 
 /// The targets of one client, replaced while it works through them.
 #[derive(Debug, Default)]
-pub(super) struct Targets(RwLock<Arc<[Arc<Target>]>>);
+pub(super) struct Targets {
+    now: RwLock<Arc<[Arc<Target>]>>,
+    turn: AtomicUsize,
+}
 
 impl Targets {
     /// Replaces all of them.
     pub(super) fn set(&self, targets: Vec<Arc<Target>>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = targets.into();
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = targets.into();
     }
 
-    /// Those of now.
-    pub(super) fn get(&self) -> Arc<[Arc<Target>]> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    /// Whose turn it is; none if there are none.
+    fn next(&self) -> Option<Arc<Target>> {
+        let now = self.now.read().unwrap_or_else(PoisonError::into_inner);
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        now.get(turn % now.len().max(1)).cloned()
     }
 }
 
 /// Round after round, one probe of each target, until interrupted or `report` says that no one listens.
+/// Several may share the work.
 pub(super) fn forever(targets: &Targets, client: Addresses, report: impl Fn(Report) -> bool) {
-    for turn in 0.. {
-        // Looked up for every probe, so that a change is followed at once.
-        let now = targets.get();
-        let target = (!now.is_empty()).then(|| &now[turn % now.len()]);
-        let told = target.is_none_or(|target| report((Arc::clone(target), target.probe(client))));
-        if interrupt::is_set() || !told {
-            return;
+    while !interrupt::is_set() {
+        if let Some(target) = targets.next() {
+            let outcome = target.probe(client);
+            if !report((target, outcome)) {
+                return;
+            }
         }
         std::thread::sleep(PAUSE);
     }
@@ -145,5 +155,31 @@ impl Target {
             Ok(answer) => Outcome::Answered(answer.endpoint),
             Err(error) => Outcome::Silent(format!("from {own}: {error}")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_take_turns_and_may_be_none() {
+        let targets = Targets::default();
+        assert_eq!(targets.next(), None);
+        let json = r#"{"namespace":"a","name":"b","protocol":"TCP","port":1,"address":"::1"}"#;
+        let key: Key = serde_json::from_str(json).unwrap();
+        let target = |node: &str| {
+            Arc::new(Target {
+                node: node.to_owned(),
+                key: key.clone(),
+                protocol: Protocol::Tcp,
+                endpoints: BTreeSet::new(),
+            })
+        };
+        targets.set(vec![target("x"), target("y")]);
+        let two: BTreeSet<_> = (0..2)
+            .map(|_| targets.next().unwrap().node.clone())
+            .collect();
+        assert_eq!(two.len(), 2);
     }
 }

@@ -32,6 +32,7 @@ fn listing(began: Instant, frontends: &[Frontend]) -> Listing {
     Listing {
         began,
         nodes: nodes.into(),
+        problem: None,
     }
 }
 
@@ -212,6 +213,7 @@ fn each_node_is_judged_by_its_own_list() {
             ("node-1".to_owned(), vec![frontend("web", &[1])]),
             ("node-2".to_owned(), vec![frontend("web", &[2])]),
         ]),
+        problem: None,
     };
     board.merge(reading(clock.tick()));
     let from = |board: &Board, node| Arc::clone(&board.targets(node)[0]);

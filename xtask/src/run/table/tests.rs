@@ -22,6 +22,7 @@ fn board(count: u8) -> Board {
     board.merge(Listing {
         began: Instant::now(),
         nodes: BTreeMap::from([("node-1".to_owned(), frontends)]),
+        problem: Some("manifests".to_owned()),
     });
     board
 }
@@ -50,11 +51,18 @@ fn fitted_table_never_exceeds_the_terminal() {
 #[test]
 fn table_that_is_too_high_loses_the_endpoints_names_first() {
     let lines = |rows, columns| fitted(&board(20), (rows, columns), "footer").join("\n");
-    assert!(lines(25, 170).contains("10.244.1.4 -"));
-    let short = lines(25, 110);
+    assert!(lines(26, 170).contains("10.244.1.4 -"));
+    let short = lines(23, 110);
     assert!(short.contains("0 of 4") && short.contains("service-9"));
     assert!(!short.contains("more frontends"));
-    let cut = lines(24, 110);
+    let cut = lines(22, 110);
     assert!(cut.contains("2 more frontends, 0 of them FAILED"));
-    assert!(cut.ends_with("footer"));
+    assert!(cut.ends_with("\nmanifests\nfooter"));
+}
+
+#[test]
+fn wide_enough_short_table_cuts_no_name() {
+    let lines = whole(&board(20), (10, 90));
+    assert_eq!(lines.len(), 22);
+    assert!(!lines.join("\n").contains('…'));
 }
