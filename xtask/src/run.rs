@@ -20,6 +20,7 @@ mod row;
 mod screen;
 mod table;
 mod traffic;
+mod turns;
 
 use std::{
     ffi::OsString,

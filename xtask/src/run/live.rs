@@ -16,7 +16,8 @@ use super::{
     board::Board,
     listing::{self, Listing},
     screen::Screen,
-    traffic::{self, Report, Targets},
+    traffic::{self, Report},
+    turns::Targets,
 };
 use crate::lab::{Lab, interrupt};
 

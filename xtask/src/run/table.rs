@@ -3,7 +3,11 @@
 //! What is drawn over itself must not be higher than the terminal, or its top would scroll away. So there
 //! are three sizes: with every endpoint's count; one line per frontend; and that, cut.
 
-use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Row as Line, Table, presets};
+mod cells;
+
+use comfy_table::{
+    Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row as Line, Table, presets,
+};
 
 use super::{
     board::Board,
@@ -92,93 +96,24 @@ fn table(board: &Board, width: Option<u16>, size: Size) -> Vec<String> {
         })
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_width(width.unwrap_or(WIDE))
-        .set_header(header(board, size))
+        .set_header(cells::header(board, size))
         .add_rows(
             board
                 .rows()
-                .map(|(key, row)| line(key, row, width.is_some(), size)),
+                .map(|(key, row)| cells::line(key, row, width.is_some(), size)),
         );
+    // Names may be cut and endpoints go on in the next line; what they come to may not.
+    let (fixed, padding) = match size {
+        Size::Full => (4, (1, 1)),
+        Size::Short => (2, (0, 1)),
+    };
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding(padding);
+        if index >= fixed {
+            column.set_constraint(ColumnConstraint::ContentWidth);
+        }
+    }
     table.lines().collect()
-}
-
-fn header(board: &Board, size: Size) -> Line {
-    // Failures are those of a while if the board forgets.
-    let failed = board.memory().map_or_else(
-        || "failed".to_owned(),
-        |memory| format!("failed in {} s", memory.as_secs()),
-    );
-    let names: &[&str] = match size {
-        Size::Full => &[
-            "service",
-            "family",
-            "frontend",
-            "endpoints reached",
-            "ok",
-            &failed,
-            "flows",
-            "packets in/out",
-            "result",
-        ],
-        Size::Short => &[
-            "service", "frontend", "reached", "ok", "failed", "flows", "packets", "result",
-        ],
-    };
-    let mut line = Line::from(names);
-    if size == Size::Short {
-        line.max_height(1);
-    }
-    line
-}
-
-fn line(key: &Key, row: &Row, colored: bool, size: Size) -> Line {
-    let number = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
-    let mut line = Line::new();
-    line.add_cell(Cell::new(key.service()));
-    if size == Size::Full {
-        line.add_cell(Cell::new(key.family()));
-    } else {
-        line.max_height(1);
-    }
-    let traffic = row.traffic;
-    let (result, color) = result(key, row);
-    let result = Cell::new(result);
-    line.add_cell(Cell::new(key.frontend()))
-        .add_cell(Cell::new(endpoints(row, size)))
-        .add_cell(number(row.ok.to_string()))
-        .add_cell(number(row.failures.len().to_string()))
-        .add_cell(number(traffic.flows.to_string()))
-        .add_cell(number(format!(
-            "{}/{}",
-            traffic.packets_in, traffic.packets_out
-        )))
-        .add_cell(if colored { result.fg(color) } else { result });
-    line
-}
-
-fn endpoints(row: &Row, size: Size) -> String {
-    let counts = row.counts();
-    if size == Size::Short {
-        let reached = counts.iter().filter(|(_, count)| *count > 0).count();
-        return format!("{reached} of {}", counts.len());
-    }
-    let count = |(name, count): &(String, u64)| match count {
-        0 => format!("{name} -"),
-        count => format!("{name} {count}"),
-    };
-    counts.iter().map(count).collect::<Vec<_>>().join(" · ")
-}
-
-fn result(key: &Key, row: &Row) -> (&'static str, Color) {
-    if key.probed().is_none() {
-        return ("not probed", Color::Grey);
-    }
-    match row.state() {
-        State::Failed => ("FAILED", Color::Red),
-        State::NoEndpoints => ("no endpoints", Color::Yellow),
-        State::Waiting => ("...", Color::Grey),
-        State::Incomplete => ("incomplete", Color::Yellow),
-        State::Ok => ("ok", Color::Green),
-    }
 }
 
 #[cfg(test)]

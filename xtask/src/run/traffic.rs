@@ -1,27 +1,21 @@
 //! Traffic from a client pod to every frontend that its node serves.
 
-use std::{
-    collections::BTreeSet,
-    sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use anyhow::Result;
 
-use super::frontends::Key;
+use super::{frontends::Key, turns::Targets};
 use crate::lab::{Addresses, Protocol, interrupt, probe::Probe};
 
 /// Bytes sent each way: more than one segment.
 const PAYLOAD: usize = 3000;
 /// Bytes in a datagram: no fragments.
 const DATAGRAM: usize = 1000;
-/// Live probes of one client at a time: one that waits in vain for seconds must not hold up the others.
-pub(super) const ABREAST: usize = 4;
+/// Live probes of one client at a time, each of another target: one that waits in vain for seconds must not
+/// hold up the others.
+pub(super) const ABREAST: usize = 8;
 /// Pause after each of them: it shall look alive, not be a benchmark.
-const PAUSE: Duration = Duration::from_millis(40);
+const PAUSE: Duration = Duration::from_millis(80);
 
 /// What one probe showed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,33 +63,13 @@ pub(super) struct Target {
 /// One result, and whom it is about.
 pub(super) type Report = (Arc<Target>, Outcome);
 
-/// The targets of one client, replaced while it works through them.
-#[derive(Debug, Default)]
-pub(super) struct Targets {
-    now: RwLock<Arc<[Arc<Target>]>>,
-    turn: AtomicUsize,
-}
-
-impl Targets {
-    /// Replaces all of them.
-    pub(super) fn set(&self, targets: Vec<Arc<Target>>) {
-        *self.now.write().unwrap_or_else(PoisonError::into_inner) = targets.into();
-    }
-
-    /// Whose turn it is; none if there are none.
-    fn next(&self) -> Option<Arc<Target>> {
-        let now = self.now.read().unwrap_or_else(PoisonError::into_inner);
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        now.get(turn % now.len().max(1)).cloned()
-    }
-}
-
 /// Round after round, one probe of each target, until interrupted or `report` says that no one listens.
 /// Several may share the work.
 pub(super) fn forever(targets: &Targets, client: Addresses, report: impl Fn(Report) -> bool) {
     while !interrupt::is_set() {
-        if let Some(target) = targets.next() {
+        if let Some(target) = targets.take() {
             let outcome = target.probe(client);
+            targets.give_back(&target);
             if !report((target, outcome)) {
                 return;
             }
@@ -155,31 +129,5 @@ impl Target {
             Ok(answer) => Outcome::Answered(answer.endpoint),
             Err(error) => Outcome::Silent(format!("from {own}: {error}")),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn targets_take_turns_and_may_be_none() {
-        let targets = Targets::default();
-        assert_eq!(targets.next(), None);
-        let json = r#"{"namespace":"a","name":"b","protocol":"TCP","port":1,"address":"::1"}"#;
-        let key: Key = serde_json::from_str(json).unwrap();
-        let target = |node: &str| {
-            Arc::new(Target {
-                node: node.to_owned(),
-                key: key.clone(),
-                protocol: Protocol::Tcp,
-                endpoints: BTreeSet::new(),
-            })
-        };
-        targets.set(vec![target("x"), target("y")]);
-        let two: BTreeSet<_> = (0..2)
-            .map(|_| targets.next().unwrap().node.clone())
-            .collect();
-        assert_eq!(two.len(), 2);
     }
 }
