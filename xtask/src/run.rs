@@ -1,28 +1,38 @@
 //! `cargo xtask run`: the whole thing at work, in the lab, before your eyes.
 //!
 //! Three nodes, an agent on each, the manifests of `examples/`, and clients on every node that talk to
-//! every frontend. The table shows who answered. `--once` makes it a test: it ends by itself, with
-//! success only if every probe passed and every endpoint of every frontend was reached.
+//! every frontend. The table shows who answered, beside what the datapath counted, and follows the
+//! manifests while they are edited. `--once` makes it a test: it ends by itself, with success only if
+//! every probe passed and every endpoint of every frontend was reached.
+//!
+//! ```text
+//!   listing   what every node serves        \
+//!   traffic   what clients see               > board of rows -> table -> screen
+//!   live, once: who does when what          /
+//! ```
 
 mod board;
 mod frontends;
+mod listing;
+mod live;
+mod once;
+mod row;
+mod screen;
+mod table;
 mod traffic;
+mod turns;
 
 use std::{
-    collections::BTreeMap,
     ffi::OsString,
-    io::{IsTerminal as _, Write as _},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::Command,
-    sync::mpsc::{self, RecvTimeoutError},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
 
-use self::{board::Board, frontends::Frontend};
+use self::board::Board;
 use crate::{
     build,
     lab::{AgentOptions, Lab, interrupt},
@@ -35,9 +45,9 @@ pub struct Args {
     /// Probe every frontend, print the table and exit; success only if all is well
     #[arg(long)]
     once: bool,
-    /// The directory of manifests
-    #[arg(long, value_name = "DIR", default_value = "examples")]
-    manifests: PathBuf,
+    /// The directory of manifests [default: the project's examples]
+    #[arg(long, value_name = "DIR")]
+    manifests: Option<PathBuf>,
     /// A duolb that is built already
     #[arg(long, value_name = "FILE", hide = true)]
     duolb: Option<PathBuf>,
@@ -48,8 +58,9 @@ pub struct Args {
     duolb_args: Vec<OsString>,
 }
 
-/// How often the table is drawn: on a terminal, and elsewhere.
-const REFRESH: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(10)];
+/// How long the live table holds a failure against a frontend: long enough to be seen, short enough that a
+/// probe that hit a change is soon forgiven.
+const MEMORY: Duration = Duration::from_secs(10);
 
 /// Builds, makes the lab, and shows it; or runs `duolb` on this host.
 ///
@@ -72,6 +83,13 @@ pub fn main(args: &Args) -> Result<()> {
     if !args.duolb_args.is_empty() {
         return become_root(&duolb, |command| command.args(&args.duolb_args));
     }
+    let manifests = match &args.manifests {
+        Some(dir) => std::path::absolute(dir).context("where are we")?,
+        None => workspace::root().join("examples"),
+    };
+    if !manifests.is_dir() {
+        bail!("no directory {} with manifests", manifests.display());
+    }
     if !nix::unistd::geteuid().is_root() {
         let xtask = std::env::current_exe().context("where are we")?;
         return become_root(&xtask, |command| {
@@ -80,14 +98,9 @@ pub fn main(args: &Args) -> Result<()> {
                 .arg("--duolb")
                 .arg(&duolb)
                 .arg("--manifests")
-                .arg(&args.manifests);
+                .arg(&manifests);
             command.args(args.once.then_some("--once"))
         });
-    }
-    // Relative to the workspace, as the default is, wherever cargo was called.
-    let manifests = workspace::root().join(&args.manifests);
-    if !manifests.is_dir() {
-        bail!("no directory {} with manifests", manifests.display());
     }
     show(
         &AgentOptions {
@@ -124,114 +137,38 @@ fn show(options: &AgentOptions, once: bool) -> Result<()> {
         Err(_) if interrupt::is_set() && !once => return Ok(()),
         started => started?,
     };
-    let node = &lab.nodes().next().context("the lab has nodes")?.name;
-    let list = lab.agent(node).duolb(&["service", "list", "-o", "json"])?;
     let pods = lab
         .pods()
         .flat_map(|pod| pod.addresses.both().map(|ip| (ip, pod.name.clone())));
-    let mut board = Board::new(
-        Frontend::parse_list(&list)?,
-        &pods.collect::<BTreeMap<_, _>>(),
-    );
-    if board.len() == 0 {
+    let mut board = Board::new(pods.collect(), (!once).then_some(MEMORY));
+    board.merge(listing::read(&lab)?);
+    if !once {
+        let shown = live::follow(&lab, &mut board, footer(&options.manifests));
+        let spinner = progress::spinner("taking everything away");
+        drop(lab);
+        spinner.finish_and_clear();
+        return shown;
+    }
+    if board.rows().len() == 0 {
         bail!(
             "{} has no service that is served",
             options.manifests.display()
         );
     }
-
-    probe(&lab, &mut board, once)?;
-    if once || !std::io::stdout().is_terminal() {
-        print!("{}", board.render(width()));
-    }
-    if once {
-        interrupt::check()?;
-        if !board.is_well() {
-            bail!("not every probe passed");
-        }
+    once::probe(&lab, &mut board)?;
+    print!("{}", table::full(&board, screen::width()));
+    if !board.is_well() {
+        bail!("not every probe passed");
     }
     Ok(())
 }
 
-/// Lets all clients talk and keeps the table up to date until they are done.
-fn probe(lab: &Lab, board: &mut Board, once: bool) -> Result<()> {
-    let targets = traffic::targets(board);
-    let (sender, reports) = mpsc::channel();
-    thread::scope(|scope| {
-        let talk = if once {
-            traffic::once
-        } else {
-            traffic::forever
-        };
-        let clients: Vec<_> = lab
-            .clients()
-            .map(|pod| {
-                let (sender, targets) = (sender.clone(), &targets);
-                scope.spawn(move || pod.netns.run(|| talk(targets, pod.addresses, &sender)))
-            })
-            .collect();
-        drop(sender);
-        let mut screen = Screen::new(!once);
-        loop {
-            match reports.recv_timeout(Duration::from_millis(100)) {
-                Ok((row, outcome)) => board.enter(row, outcome),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
-            screen.draw(board);
-        }
-        clients
-            .into_iter()
-            .try_for_each(|client| client.join().expect("probes do not panic"))
-    })
-}
-
-/// The live table: drawn over itself on a terminal, now and then elsewhere.
-struct Screen {
-    live: bool,
-    terminal: bool,
-    drawn: Option<Instant>,
-    lines: usize,
-}
-
-impl Screen {
-    fn new(live: bool) -> Self {
-        Self {
-            live,
-            terminal: std::io::stdout().is_terminal(),
-            drawn: None,
-            lines: 0,
-        }
-    }
-
-    fn draw(&mut self, board: &Board) {
-        let every = REFRESH[usize::from(!self.terminal)];
-        if !self.live || self.drawn.is_some_and(|drawn| drawn.elapsed() < every) {
-            return;
-        }
-        self.drawn = Some(Instant::now());
-        let mut text = board.render(width());
-        if self.terminal {
-            text += "Ctrl-C ends it and takes everything away\n";
-            let rows = console::Term::stdout()
-                .size_checked()
-                .map_or(0, |(rows, _)| usize::from(rows));
-            let back = match self.lines {
-                0 => String::new(),
-                lines if lines >= rows => "\x1b[H\x1b[2J".to_owned(), // what left the screen stays
-                lines => format!("\x1b[{lines}A\x1b[J"),
-            };
-            self.lines = text.lines().count();
-            text.insert_str(0, &back);
-        }
-        let mut out = std::io::stdout().lock();
-        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush()); // no one may be looking
-    }
-}
-
-/// The width of the terminal on stdout, if it is one and says something sensible.
-fn width() -> Option<u16> {
-    let size = console::Term::stdout().size_checked();
-    size.map(|(_, columns)| columns)
-        .filter(|columns| *columns >= 40)
+/// What there is to do; with the directory as seen from here.
+fn footer(manifests: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    let dir = manifests.strip_prefix(here).unwrap_or(manifests);
+    format!(
+        "edit {}/*.yaml and watch · Ctrl-C ends it and takes everything away",
+        dir.display()
+    )
 }

@@ -142,6 +142,24 @@ impl Agent {
             .is_some_and(|process| process.lock().is_none())
     }
 
+    /// Fails if it does not run, saying how it ended and what it said last.
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn check(&self) -> Result<()> {
+        let status = self.process.as_ref().map(|process| *process.lock());
+        let how = match status {
+            Some(None) => return Ok(()),
+            Some(Some(status)) => status.to_string(),
+            None => "not started".to_owned(),
+        };
+        bail!(
+            "agent on {} ended ({how}); the end of its log:\n{}",
+            self.node,
+            self.log_tail()
+        )
+    }
+
     /// Its process id while it runs.
     pub fn pid(&self) -> Option<u32> {
         let process = self.process.as_ref().filter(|_| self.is_running())?;
@@ -214,9 +232,7 @@ impl Agent {
             if synced.is_some_and(|json: serde_json::Value| json["agent"]["synced"] == true) {
                 return Ok(());
             }
-            if !self.is_running() {
-                bail!("agent on {} ended:\n{}", self.node, self.log_tail());
-            }
+            self.check()?;
             if start.elapsed() > PATIENCE {
                 let said = status.unwrap_or_else(|error| format!("{error:#}"));
                 bail!(

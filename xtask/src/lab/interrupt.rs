@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM while a lab exists: a flag instead of sudden death.
+//! Ctrl-C, SIGTERM and a closed terminal while a lab exists: a flag instead of sudden death.
 //!
 //! Whatever waits in the lab looks at the flag and fails with an error, so that the stack unwinds and
 //! everything is taken away in order. Who cannot wait sends the signal twice.
@@ -10,13 +10,13 @@ use std::sync::{
 
 use anyhow::{Result, bail};
 use signal_hook::{
-    consts::{SIGINT, SIGTERM},
+    consts::{SIGHUP, SIGINT, SIGTERM},
     flag,
 };
 
 static FLAG: LazyLock<Arc<AtomicBool>> = LazyLock::new(|| {
     let flag = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
         // In this order: the second signal finds the flag set.
         let ends = flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag));
         ends.and_then(|_| flag::register(signal, Arc::clone(&flag)))

@@ -1,179 +1,170 @@
-//! The score board: what was probed, who answered, and whether all is well.
+//! The score board: what is served, what was probed, who answered, and whether all is well.
+//!
+//! Readings of what the nodes serve come in beside the probes' reports, and neither knows when exactly the
+//! other happened. So a report that does not fit the last reading is a dispute, and the next reading that
+//! began after it decides: a change that it shows explains the outcome, else it was a failure. No clock in
+//! here: time comes in as arguments.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
-use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Table, presets};
-
-use super::frontends::Frontend;
-
-/// Failures that are told in words below the table.
-const SHOWN: usize = 10;
-
-/// What one probe showed.
-#[derive(Clone, Debug)]
-pub(super) enum Outcome {
-    /// This endpoint answered, and everything about the answer was right.
-    Reached(String),
-    /// There is no endpoint, and no one answered.
-    Rejected,
-    /// Anything else.
-    Failed(String),
-}
-
-/// A frontend and its score.
-#[derive(Debug)]
-struct Row {
-    frontend: Frontend,
-    expected: BTreeSet<String>,
-    reached: BTreeMap<String, u64>,
-    ok: u64,
-    failed: u64,
-}
+use super::{
+    frontends::{Frontend, Key, Traffic},
+    listing::Listing,
+    row::{Endpoints, Row, State},
+    traffic::{Outcome, Report, Target},
+};
 
 /// All frontends.
 #[derive(Debug)]
 pub(super) struct Board {
-    rows: Vec<Row>,
-    failures: Vec<String>,
+    pods: BTreeMap<IpAddr, String>,
+    memory: Option<Duration>,
+    rows: BTreeMap<Key, Row>,
+    disputes: Vec<(Instant, Report)>,
+    problem: Option<String>,
 }
 
 impl Board {
-    /// An empty board; `pods` names the pod behind an address.
-    pub(super) fn new(frontends: Vec<Frontend>, pods: &BTreeMap<IpAddr, String>) -> Self {
-        let name = |ip: &IpAddr| pods.get(ip).cloned().unwrap_or_else(|| ip.to_string());
-        let rows = frontends.into_iter().map(|frontend| Row {
-            expected: frontend
-                .endpoints
-                .iter()
-                .map(|endpoint| name(&endpoint.address))
-                .collect(),
-            frontend,
-            reached: BTreeMap::new(),
-            ok: 0,
-            failed: 0,
-        });
+    /// An empty board. `pods` names the pod behind an address; failures are held against a frontend for
+    /// as long as `memory` says, or for good.
+    pub(super) fn new(pods: BTreeMap<IpAddr, String>, memory: Option<Duration>) -> Self {
         Self {
-            rows: rows.collect(),
-            failures: Vec::new(),
+            pods,
+            memory,
+            rows: BTreeMap::new(),
+            disputes: Vec::new(),
+            problem: None,
         }
     }
 
-    /// Number of frontends.
-    pub(super) fn len(&self) -> usize {
-        self.rows.len()
+    /// The frontends in order.
+    pub(super) fn rows(&self) -> impl ExactSizeIterator<Item = (&Key, &Row)> {
+        self.rows.iter()
     }
 
-    /// The endpoints that a frontend should reach.
-    pub(super) fn expected(&self, row: usize) -> &BTreeSet<String> {
-        &self.rows[row].expected
+    /// How long failures are held against a frontend, if not for good.
+    pub(super) fn memory(&self) -> Option<Duration> {
+        self.memory
     }
 
-    /// A frontend.
-    pub(super) fn frontend(&self, row: usize) -> &Frontend {
-        &self.rows[row].frontend
+    /// What is wrong with the manifests.
+    pub(super) fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
     }
 
-    /// Enters a result.
-    pub(super) fn enter(&mut self, row: usize, outcome: Outcome) {
-        let row = &mut self.rows[row];
-        match outcome {
-            Outcome::Reached(endpoint) => {
-                *row.reached.entry(endpoint).or_default() += 1;
-                row.ok += 1;
-            }
-            Outcome::Rejected => row.ok += 1,
-            Outcome::Failed(why) => {
-                row.failed += 1;
-                if self.failures.len() < SHOWN {
-                    self.failures
-                        .push(format!("{}: {why}", row.frontend.service()));
-                }
+    /// Takes a reading: frontends come and go, endpoints change, disputes from before it are settled.
+    pub(super) fn merge(&mut self, listing: Listing) {
+        self.problem = listing.problem;
+        let mut now: BTreeMap<Key, Vec<(String, Frontend)>> = BTreeMap::new();
+        for (node, frontends) in listing.nodes {
+            for frontend in frontends {
+                let nodes = now.entry(frontend.key.clone()).or_default();
+                nodes.push((node.clone(), frontend));
             }
         }
+        self.rows.retain(|key, _| now.contains_key(key));
+        for (key, nodes) in now {
+            let traffic: Traffic = nodes.iter().map(|(_, frontend)| frontend.traffic).sum();
+            let endpoints: Endpoints = nodes
+                .into_iter()
+                .map(|(node, frontend)| (node, self.names(&frontend)))
+                .collect();
+            let row = self.rows.entry(key).or_default();
+            row.update(endpoints, traffic);
+        }
+        let (settled, open) = std::mem::take(&mut self.disputes)
+            .into_iter()
+            .partition(|(at, _)| *at < listing.began);
+        self.disputes = open;
+        for (at, report) in settled {
+            if let Some((row, report)) = self.unexplained(report) {
+                row.failures.push((at, complaint(&report)));
+            }
+        }
+    }
+
+    fn names(&self, frontend: &Frontend) -> BTreeSet<String> {
+        let name = |ip: IpAddr| {
+            self.pods
+                .get(&ip)
+                .cloned()
+                .unwrap_or_else(|| ip.to_string())
+        };
+        let endpoints = frontend.endpoints.iter();
+        endpoints.map(|endpoint| name(endpoint.address)).collect()
+    }
+
+    /// Enters the result of a probe that ended at `now`.
+    pub(super) fn enter(&mut self, now: Instant, report: Report) {
+        if let Some((row, report)) = self.unexplained(report) {
+            match report.1 {
+                Outcome::Wrong(_) => row.failures.push((now, complaint(&report))),
+                _ => self.disputes.push((now, report)),
+            }
+        }
+    }
+
+    /// Counts a report that is right; gives back one that is not, unless its frontend is gone.
+    fn unexplained(&mut self, report: Report) -> Option<(&mut Row, Report)> {
+        let (target, outcome) = &report;
+        let row = self.rows.get_mut(&target.key)?;
+        row.on(&target.node)?;
+        (!row.accept(&target.node, outcome)).then_some((row, report))
+    }
+
+    /// Forgets the failures that are old by `now`.
+    pub(super) fn forget(&mut self, now: Instant) {
+        if let Some(memory) = self.memory {
+            for row in self.rows.values_mut() {
+                row.failures
+                    .retain(|(at, _)| now.saturating_duration_since(*at) < memory);
+            }
+        }
+    }
+
+    /// What a client on `node` should probe.
+    pub(super) fn targets(&self, node: &str) -> Vec<Arc<Target>> {
+        let target = |(key, row): (&Key, &Row)| {
+            Some(Arc::new(Target {
+                node: node.to_owned(),
+                key: key.clone(),
+                protocol: key.probed()?,
+                endpoints: row.on(node)?.clone(),
+            }))
+        };
+        self.rows.iter().filter_map(target).collect()
     }
 
     /// Whether every frontend was probed without a failure and reached all its endpoints.
     pub(super) fn is_well(&self) -> bool {
-        !self.rows.is_empty() && self.rows.iter().all(Row::is_well)
+        let well = |(key, row): (&Key, &Row)| {
+            let state = row.state();
+            key.probed().is_none()
+                || (row.ok > 0 && [State::Ok, State::NoEndpoints].contains(&state))
+        };
+        !self.rows.is_empty() && self.rows.iter().all(well)
     }
 
-    /// The table, as wide as the terminal if that is known, and the first failures in words.
-    pub(super) fn render(&self, width: Option<u16>) -> String {
-        let mut table = Table::new();
-        table
-            .load_style(presets::UTF8_FULL_CONDENSED)
-            .set_content_arrangement(ContentArrangement::Dynamic);
-        table.set_header([
-            "service",
-            "family",
-            "frontend",
-            "endpoints reached",
-            "ok",
-            "failed",
-            "result",
-        ]);
-        table.set_width(width.unwrap_or(160));
-        for row in &self.rows {
-            let frontend = &row.frontend;
-            let (result, color) = row.result();
-            let number = |number: u64| Cell::new(number).set_alignment(CellAlignment::Right);
-            let result = Cell::new(result);
-            table.add_row([
-                Cell::new(frontend.service()),
-                Cell::new(&frontend.family),
-                Cell::new(format!("{}/{}", frontend.socket(), frontend.protocol)),
-                Cell::new(row.endpoints()),
-                number(row.ok),
-                number(row.failed),
-                if width.is_some() {
-                    result.fg(color)
-                } else {
-                    result
-                },
-            ]);
-        }
-        let mut text = table.to_string() + "\n";
-        for failure in &self.failures {
-            text += &format!("failed: {failure}\n");
-        }
-        text
+    /// Why probes failed, in words, the newest first and none twice.
+    pub(super) fn failures(&self) -> Vec<&str> {
+        let mut all: Vec<_> = self.rows.values().flat_map(|row| &row.failures).collect();
+        all.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+        let mut seen = BTreeSet::new();
+        all.iter()
+            .map(|(_, why)| why.as_str())
+            .filter(|why| seen.insert(*why))
+            .collect()
     }
 }
 
-impl Row {
-    fn is_well(&self) -> bool {
-        self.frontend.probed().is_none()
-            || (self.failed == 0 && self.ok > 0 && self.missing().is_empty())
-    }
-
-    fn missing(&self) -> Vec<&str> {
-        let missing = self
-            .expected
-            .iter()
-            .filter(|name| !self.reached.contains_key(*name));
-        missing.map(String::as_str).collect()
-    }
-
-    fn endpoints(&self) -> String {
-        let reached = self
-            .reached
-            .iter()
-            .map(|(name, count)| format!("{name} {count}"));
-        let missing = self.missing().into_iter().map(|name| format!("{name} -"));
-        reached.chain(missing).collect::<Vec<_>>().join(" · ")
-    }
-
-    fn result(&self) -> (&'static str, Color) {
-        match self {
-            row if row.frontend.probed().is_none() => ("not probed", Color::Grey),
-            row if row.failed > 0 => ("FAILED", Color::Red),
-            row if row.ok == 0 => ("...", Color::Grey),
-            row if row.expected.is_empty() => ("rejected", Color::Green),
-            row if !row.missing().is_empty() => ("incomplete", Color::Yellow),
-            _ => ("ok", Color::Green),
-        }
-    }
+fn complaint((target, outcome): &Report) -> String {
+    format!("{}: {}", target.key.service(), outcome.complaint())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,28 +1,40 @@
-//! What `duolb service list -o json` says: the frontends that are probed.
+//! What `duolb service list -o json` says: the frontends that are probed, and what the kernel counted.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    iter::Sum,
+    net::{IpAddr, SocketAddr},
+};
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
 use crate::lab::Protocol;
 
-/// One frontend of one service; of duolb's fields those that are used here.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-pub(super) struct Frontend {
+/// What tells one frontend from all others, in the order in which they are shown.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Key {
     namespace: String,
     name: String,
     #[serde(default)]
-    port_name: Option<String>,
+    port_name: String,
     /// `TCP`, `UDP` or `SCTP`.
-    pub(super) protocol: String,
-    /// `IPv4` or `IPv6`.
-    pub(super) family: String,
-    address: IpAddr,
+    protocol: String,
     port: u16,
+    address: IpAddr,
+}
+
+/// One frontend of one service on one node; of duolb's fields those that are used here.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+pub(super) struct Frontend {
+    /// Which one it is.
+    #[serde(flatten)]
+    pub(super) key: Key,
     /// Where its traffic goes.
     #[serde(default)]
     pub(super) endpoints: Vec<Backend>,
+    /// What went through it.
+    #[serde(flatten)]
+    pub(super) traffic: Traffic,
 }
 
 /// One endpoint of a frontend.
@@ -32,27 +44,54 @@ pub(super) struct Backend {
     pub(super) address: IpAddr,
 }
 
-impl Frontend {
-    /// Reads the whole list, sorted as it is shown.
-    pub(super) fn parse_list(json: &str) -> Result<Vec<Self>> {
-        let mut list: Vec<Self> = serde_json::from_str(json).context("duolb service list")?;
-        list.sort_by_key(|f| (f.service(), f.protocol.clone(), f.port, f.address));
-        Ok(list)
-    }
+/// The datapath's own counters.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(default)]
+pub(super) struct Traffic {
+    /// Flows made.
+    pub(super) flows: u64,
+    /// Packets to endpoints.
+    pub(super) packets_in: u64,
+    /// Packets back to clients.
+    pub(super) packets_out: u64,
+}
 
+impl Sum for Traffic {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |a, b| Self {
+            flows: a.flows + b.flows,
+            packets_in: a.packets_in + b.packets_in,
+            packets_out: a.packets_out + b.packets_out,
+        })
+    }
+}
+
+impl Frontend {
+    /// Reads the whole list.
+    pub(super) fn parse_list(json: &str) -> Result<Vec<Self>> {
+        serde_json::from_str(json).context("duolb service list")
+    }
+}
+
+impl Key {
     /// `namespace/name`, with the port's name if it has one.
     pub(super) fn service(&self) -> String {
-        let port = self
-            .port_name
-            .iter()
-            .filter(|port| !port.is_empty())
-            .map(|port| format!(":{port}"));
-        format!(
-            "{}/{}{}",
-            self.namespace,
-            self.name,
-            port.collect::<String>()
-        )
+        let colon = if self.port_name.is_empty() { "" } else { ":" };
+        format!("{}/{}{colon}{}", self.namespace, self.name, self.port_name)
+    }
+
+    /// `address:port/protocol`.
+    pub(super) fn frontend(&self) -> String {
+        format!("{}/{}", self.socket(), self.protocol)
+    }
+
+    /// `IPv4` or `IPv6`.
+    pub(super) fn family(&self) -> &'static str {
+        if self.address.is_ipv4() {
+            "IPv4"
+        } else {
+            "IPv6"
+        }
     }
 
     /// Where clients connect to.
@@ -74,14 +113,18 @@ mod tests {
     fn list_is_read_and_unknown_fields_are_left_alone() {
         let json = r#"[{"namespace":"default","name":"web","port_name":"http","protocol":"TCP","family":"IPv6",
             "address":"fd00:10:96::10","port":80,"endpoints":[{"address":"fd00:10:244:1::10","port":8080}],
-            "flows":0,"packets_in":1,"bytes_in":2,"packets_out":3,"bytes_out":4}]"#;
+            "flows":7,"packets_in":1,"bytes_in":2,"packets_out":3,"bytes_out":4}]"#;
         let list = Frontend::parse_list(json).unwrap();
-        assert_eq!(list[0].service(), "default/web:http");
-        assert_eq!(list[0].socket().to_string(), "[fd00:10:96::10]:80");
-        assert_eq!(
-            list[0].endpoints[0].address.to_string(),
-            "fd00:10:244:1::10"
-        );
-        assert_eq!(list[0].probed(), Some(Protocol::Tcp));
+        let Frontend {
+            key,
+            endpoints,
+            traffic,
+        } = &list[0];
+        assert_eq!(key.service(), "default/web:http");
+        assert_eq!(key.frontend(), "[fd00:10:96::10]:80/TCP");
+        assert_eq!(endpoints[0].address.to_string(), "fd00:10:244:1::10");
+        assert_eq!(key.probed(), Some(Protocol::Tcp));
+        let counted = (traffic.flows, traffic.packets_in, traffic.packets_out);
+        assert_eq!(counted, (7, 1, 3));
     }
 }

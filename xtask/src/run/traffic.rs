@@ -1,77 +1,108 @@
-//! Traffic from a client pod to every frontend.
+//! Traffic from a client pod to every frontend that its node serves.
 
-use std::{collections::BTreeSet, net::SocketAddr, sync::mpsc::Sender, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use super::board::{Board, Outcome};
+use anyhow::Result;
+
+use super::{frontends::Key, turns::Targets};
 use crate::lab::{Addresses, Protocol, interrupt, probe::Probe};
 
 /// Bytes sent each way: more than one segment.
 const PAYLOAD: usize = 3000;
 /// Bytes in a datagram: no fragments.
 const DATAGRAM: usize = 1000;
-/// Pause between two live probes of one client: it shall look alive, not be a benchmark.
-const PAUSE: Duration = Duration::from_millis(10);
+/// Live probes of one client at a time, each of another target: one that waits in vain for seconds must not
+/// hold up the others.
+pub(super) const ABREAST: usize = 8;
+/// Pause after each of them: it shall look alive, not be a benchmark.
+const PAUSE: Duration = Duration::from_millis(80);
 
-/// A frontend as a client needs it.
-#[derive(Clone, Debug)]
-pub(super) struct Target {
-    row: usize,
-    to: SocketAddr,
-    protocol: Protocol,
-    expected: BTreeSet<String>,
+/// What one probe showed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// This pod answered, and everything about the answer was right.
+    Answered(String),
+    /// No one answered, and why.
+    Silent(String),
+    /// The answer was wrong whoever gave it.
+    Wrong(String),
 }
 
-/// What is to be probed of a board.
-pub(super) fn targets(board: &Board) -> Vec<Target> {
-    (0..board.len())
-        .filter_map(|row| {
-            let frontend = board.frontend(row);
-            let (to, expected) = (frontend.socket(), board.expected(row).clone());
-            frontend.probed().map(|protocol| Target {
-                row,
-                to,
-                protocol,
-                expected,
-            })
-        })
-        .collect()
-}
+impl Outcome {
+    /// Whether it is right for a frontend with these endpoints.
+    pub(super) fn fits(&self, endpoints: &BTreeSet<String>) -> bool {
+        match self {
+            Self::Answered(pod) => endpoints.contains(pod),
+            Self::Silent(_) => endpoints.is_empty(),
+            Self::Wrong(_) => false,
+        }
+    }
 
-/// One result, and the row it belongs to.
-pub(super) type Report = (usize, Outcome);
-
-/// Round after round, one probe of each frontend, until interrupted or no one listens.
-pub(super) fn forever(targets: &[Target], client: Addresses, reports: &Sender<Report>) {
-    while !targets.is_empty() {
-        for target in targets {
-            if interrupt::is_set() || reports.send((target.row, target.probe(client))).is_err() {
-                return;
-            }
-            std::thread::sleep(PAUSE);
+    /// Why it is not right, where it is not.
+    pub(super) fn complaint(&self) -> String {
+        match self {
+            Self::Answered(pod) => format!("{pod} answered, which is no endpoint of it"),
+            Self::Silent(why) | Self::Wrong(why) => why.clone(),
         }
     }
 }
 
-/// As many probes of each frontend as it takes this client to reach every endpoint; a bounded number.
-pub(super) fn once(targets: &[Target], client: Addresses, reports: &Sender<Report>) {
-    for target in targets {
-        let mut missing = target.expected.clone();
-        // With even odds the chance to miss one of n endpoints so often is below n * e^-30.
-        for _ in 0..10 + 30 * target.expected.len() {
+/// A frontend as a client needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    /// The client's node.
+    pub(super) node: String,
+    /// The frontend.
+    pub(super) key: Key,
+    /// Its protocol, one that can be probed.
+    pub(super) protocol: Protocol,
+    /// Its endpoints, as far as the client's node knows.
+    pub(super) endpoints: BTreeSet<String>,
+}
+
+/// One result, and whom it is about.
+pub(super) type Report = (Arc<Target>, Outcome);
+
+/// Round after round, one probe of each target, until interrupted or `report` says that no one listens.
+/// Several may share the work.
+pub(super) fn forever(targets: &Targets, client: Addresses, report: impl Fn(Report) -> bool) {
+    while !interrupt::is_set() {
+        if let Some(target) = targets.take() {
             let outcome = target.probe(client);
-            match &outcome {
-                Outcome::Reached(name) => drop(missing.remove(name)),
-                Outcome::Rejected => {}
-                Outcome::Failed(_) => missing.clear(), // it will not get better
-            }
-            if interrupt::is_set() || reports.send((target.row, outcome)).is_err() {
+            targets.give_back(&target);
+            if !report((target, outcome)) {
                 return;
             }
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// As many probes of each target as it takes this client to reach every endpoint; a bounded number.
+///
+/// # Errors
+/// If interrupted.
+pub(super) fn once(targets: &[Arc<Target>], client: Addresses) -> Result<Vec<Report>> {
+    let mut reports = Vec::new();
+    for target in targets {
+        let mut missing = target.endpoints.clone();
+        // With even odds the chance to miss one of n endpoints so often is below n * e^-30.
+        for _ in 0..10 + 30 * target.endpoints.len() {
+            interrupt::check()?;
+            let outcome = target.probe(client);
+            if let Outcome::Answered(pod) = &outcome {
+                missing.remove(pod);
+            }
+            if !outcome.fits(&target.endpoints) {
+                missing.clear(); // it will not get better
+            }
+            reports.push((Arc::clone(target), outcome));
             if missing.is_empty() {
                 break;
             }
         }
     }
+    Ok(reports)
 }
 
 impl Target {
@@ -81,26 +112,22 @@ impl Target {
         } else {
             DATAGRAM
         };
-        let mut probe = Probe::new(self.protocol, self.to).length(length);
-        if self.expected.is_empty() {
+        let to = self.key.socket();
+        let mut probe = Probe::new(self.protocol, to).length(length);
+        if self.endpoints.is_empty() {
             probe = probe
                 .connected()
                 .attempts(1)
                 .timeout(Duration::from_millis(300));
         }
-        let own = client.like(&self.to.ip());
+        let own = client.like(&to.ip());
         match probe.run() {
-            Ok(answer) if !self.expected.contains(&answer.endpoint) => Outcome::Failed(format!(
-                "{} answered, which is no endpoint of it",
-                answer.endpoint
-            )),
-            Ok(answer) if answer.client.ip() != own => Outcome::Failed(format!(
+            Ok(answer) if answer.client.ip() != own => Outcome::Wrong(format!(
                 "{} saw {} instead of {own}",
                 answer.endpoint, answer.client
             )),
-            Ok(answer) => Outcome::Reached(answer.endpoint),
-            Err(_) if self.expected.is_empty() => Outcome::Rejected,
-            Err(error) => Outcome::Failed(format!("from {own}: {error}")),
+            Ok(answer) => Outcome::Answered(answer.endpoint),
+            Err(error) => Outcome::Silent(format!("from {own}: {error}")),
         }
     }
 }

@@ -1,0 +1,226 @@
+//! Changes and probes in all orders.
+
+use super::*;
+
+const NODES: [&str; 2] = ["node-1", "node-2"];
+
+/// A clock that goes forward when asked.
+struct Clock(Instant);
+
+impl Clock {
+    fn tick(&mut self) -> Instant {
+        self.0 += Duration::from_secs(1);
+        self.0
+    }
+}
+
+fn frontend(name: &str, endpoints: &[u8]) -> Frontend {
+    let endpoints: Vec<_> = endpoints
+        .iter()
+        .map(|n| serde_json::json!({"address": format!("10.0.0.{n}")}))
+        .collect();
+    let json = serde_json::json!({
+        "namespace": "default", "name": name, "protocol": "TCP", "address": "10.96.0.1", "port": 80,
+        "endpoints": endpoints, "flows": 1, "packets_in": 2, "packets_out": 3,
+    });
+    serde_json::from_value(json).unwrap()
+}
+
+/// A reading in which all nodes say the same.
+fn listing(began: Instant, frontends: &[Frontend]) -> Listing {
+    let nodes = NODES.map(|node| (node.to_owned(), frontends.to_vec()));
+    Listing {
+        began,
+        nodes: nodes.into(),
+        problem: None,
+    }
+}
+
+/// A board after a first reading.
+fn board(frontends: &[Frontend]) -> (Board, Clock) {
+    let mut clock = Clock(Instant::now());
+    let pods = (1..9).map(|n| (format!("10.0.0.{n}").parse().unwrap(), format!("pod-{n}")));
+    let mut board = Board::new(pods.collect(), Some(Duration::from_secs(10)));
+    board.merge(listing(clock.tick(), frontends));
+    (board, clock)
+}
+
+/// What a client on the first node reports of the frontend that it now sees first.
+fn report(board: &Board, outcome: Outcome) -> Report {
+    (Arc::clone(&board.targets(NODES[0])[0]), outcome)
+}
+
+fn answered(board: &Board, pod: &str) -> Report {
+    report(board, Outcome::Answered(pod.to_owned()))
+}
+
+fn silent(board: &Board) -> Report {
+    report(board, Outcome::Silent("timed out".to_owned()))
+}
+
+fn row(board: &Board) -> &Row {
+    board.rows().next().unwrap().1
+}
+
+fn counts(board: &Board) -> Vec<(String, u64)> {
+    row(board).counts()
+}
+
+#[test]
+fn answers_of_all_endpoints_make_a_row_ok() {
+    let (mut board, mut clock) = board(&[frontend("web", &[1, 2])]);
+    assert_eq!(row(&board).state(), State::Waiting);
+    board.enter(clock.tick(), answered(&board, "pod-1"));
+    assert_eq!(row(&board).state(), State::Incomplete);
+    board.enter(clock.tick(), answered(&board, "pod-2"));
+    assert_eq!(row(&board).state(), State::Ok);
+    assert!(board.is_well());
+}
+
+#[test]
+fn counters_are_summed_over_nodes() {
+    let (board, _) = board(&[frontend("web", &[1])]);
+    let traffic = row(&board).traffic;
+    let counted = (traffic.flows, traffic.packets_in, traffic.packets_out);
+    assert_eq!(counted, (2, 4, 6));
+}
+
+#[test]
+fn frontends_come_and_go_with_their_targets() {
+    let (mut board, mut clock) = board(&[frontend("a", &[1])]);
+    board.merge(listing(
+        clock.tick(),
+        &[frontend("a", &[1]), frontend("b", &[2])],
+    ));
+    assert_eq!(board.rows().len(), 2);
+    assert_eq!(board.targets(NODES[1]).len(), 2);
+    board.merge(listing(clock.tick(), &[frontend("b", &[2])]));
+    assert_eq!(board.rows().len(), 1);
+    assert_eq!(board.targets(NODES[1])[0].key.service(), "default/b");
+    board.merge(listing(clock.tick(), &[]));
+    assert!(board.targets(NODES[1]).is_empty());
+    assert!(!board.is_well());
+}
+
+#[test]
+fn endpoint_that_left_takes_its_count_along_and_others_keep_theirs() {
+    let (mut board, mut clock) = board(&[frontend("web", &[1, 2])]);
+    for pod in ["pod-1", "pod-2"] {
+        board.enter(clock.tick(), answered(&board, pod));
+    }
+    board.merge(listing(clock.tick(), &[frontend("web", &[2, 3])]));
+    let expected = [("pod-2".to_owned(), 1), ("pod-3".to_owned(), 0)];
+    assert_eq!(counts(&board), expected);
+    assert_eq!(row(&board).state(), State::Incomplete);
+}
+
+#[test]
+fn answer_of_an_endpoint_that_just_left_is_right() {
+    let (mut board, mut clock) = board(&[frontend("web", &[1, 2])]);
+    board.merge(listing(clock.tick(), &[frontend("web", &[2])]));
+    board.enter(clock.tick(), answered(&board, "pod-1"));
+    board.merge(listing(clock.tick(), &[frontend("web", &[2])]));
+    assert_eq!(row(&board).ok, 1);
+    assert_eq!(counts(&board), [("pod-2".to_owned(), 0)]);
+    assert!(board.failures().is_empty());
+}
+
+#[test]
+fn answer_of_an_endpoint_long_gone_is_a_failure() {
+    let (mut board, mut clock) = board(&[frontend("web", &[1, 2])]);
+    for _ in 0..2 {
+        board.merge(listing(clock.tick(), &[frontend("web", &[2])]));
+    }
+    board.enter(clock.tick(), answered(&board, "pod-1"));
+    board.merge(listing(clock.tick(), &[frontend("web", &[2])]));
+    assert_eq!(
+        board.failures(),
+        ["default/web: pod-1 answered, which is no endpoint of it"]
+    );
+}
+
+#[test]
+fn answer_of_an_endpoint_that_the_next_reading_names_is_right() {
+    let (mut board, mut clock) = board(&[frontend("web", &[1])]);
+    board.enter(clock.tick(), answered(&board, "pod-2"));
+    assert_eq!(row(&board).ok, 0);
+    board.merge(listing(clock.tick(), &[frontend("web", &[1, 2])]));
+    assert_eq!(row(&board).ok, 1);
+    assert!(board.failures().is_empty());
+}
+
+#[test]
+fn reading_that_began_before_a_dispute_does_not_settle_it() {
+    let (mut board, mut clock) = board(&[frontend("web", &[1])]);
+    let began = clock.tick();
+    board.enter(clock.tick(), silent(&board));
+    board.merge(listing(began, &[frontend("web", &[1])]));
+    assert!(board.failures().is_empty());
+    board.merge(listing(clock.tick(), &[frontend("web", &[])]));
+    assert!(board.failures().is_empty());
+    assert_eq!(row(&board).ok, 1);
+}
+
+#[test]
+fn silence_of_a_frontend_that_goes_is_forgotten() {
+    let (mut board, mut clock) = board(&[frontend("web", &[1])]);
+    board.enter(clock.tick(), silent(&board));
+    board.merge(listing(clock.tick(), &[]));
+    board.merge(listing(clock.tick(), &[frontend("web", &[1])]));
+    assert!(board.failures().is_empty());
+}
+
+#[test]
+fn silence_without_a_change_is_a_failure_until_it_is_forgotten() {
+    let (mut board, mut clock) = board(&[frontend("web", &[1])]);
+    board.enter(clock.tick(), silent(&board));
+    board.merge(listing(clock.tick(), &[frontend("web", &[1])]));
+    assert_eq!(row(&board).state(), State::Failed);
+    assert!(!board.is_well());
+    let later = clock.tick() + Duration::from_secs(7);
+    board.forget(later);
+    assert_eq!(board.failures().len(), 1);
+    board.forget(later + Duration::from_secs(2));
+    assert!(board.failures().is_empty());
+    assert_eq!(row(&board).state(), State::Waiting);
+}
+
+#[test]
+fn failures_of_a_board_without_memory_limit_stay() {
+    let (mut board, mut clock) = board(&[frontend("web", &[1])]);
+    board.memory = None;
+    board.enter(clock.tick(), report(&board, Outcome::Wrong("odd".into())));
+    board.forget(clock.tick() + Duration::from_secs(3600));
+    assert_eq!(board.failures(), ["default/web: odd"]);
+}
+
+#[test]
+fn frontend_without_endpoints_is_well_once_nothing_came_back() {
+    let (mut board, mut clock) = board(&[frontend("web", &[])]);
+    assert_eq!(row(&board).state(), State::NoEndpoints);
+    assert!(!board.is_well());
+    board.enter(clock.tick(), silent(&board));
+    assert!(board.is_well());
+}
+
+#[test]
+fn each_node_is_judged_by_its_own_list() {
+    let mut clock = Clock(Instant::now());
+    let mut board = Board::new(BTreeMap::new(), None);
+    let reading = |began| Listing {
+        began,
+        nodes: BTreeMap::from([
+            ("node-1".to_owned(), vec![frontend("web", &[1])]),
+            ("node-2".to_owned(), vec![frontend("web", &[2])]),
+        ]),
+        problem: None,
+    };
+    board.merge(reading(clock.tick()));
+    let from = |board: &Board, node| Arc::clone(&board.targets(node)[0]);
+    let answer = || Outcome::Answered("10.0.0.2".to_owned());
+    board.enter(clock.tick(), (from(&board, "node-2"), answer()));
+    board.enter(clock.tick(), (from(&board, "node-1"), answer()));
+    board.merge(reading(clock.tick()));
+    assert_eq!((row(&board).ok, row(&board).failures.len()), (1, 1));
+    assert_eq!(row(&board).expected().len(), 2);
+}
