@@ -88,12 +88,18 @@ impl Delta {
     clippy::cast_possible_truncation,
     reason = "the last fold leaves 16 bits"
 )]
-const fn fold(sum: u64) -> u16 {
+pub const fn fold(sum: u64) -> u16 {
     let sum = (sum & 0xffff_ffff) + (sum >> 32);
     let sum = (sum & 0xffff_ffff) + (sum >> 32);
     let sum = (sum & 0xffff) + (sum >> 16);
     let sum = (sum & 0xffff) + (sum >> 16);
     sum as u16
+}
+
+/// The unfolded sum of 32-bit words.
+#[inline(always)]
+pub fn sum_words(words: &[u32]) -> u64 {
+    words.iter().fold(0, |sum, word| sum + u64::from(*word))
 }
 
 /// The Internet checksum of `bytes` as it stands on the wire, `start` being an unfolded sum of what

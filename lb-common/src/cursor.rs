@@ -13,6 +13,8 @@ pub unsafe trait Wire: Copy {}
 
 // SAFETY: bytes have alignment 1 and no invalid pattern.
 unsafe impl<const N: usize> Wire for [u8; N] {}
+// SAFETY: alignment 2, no invalid pattern.
+unsafe impl<const N: usize> Wire for [u16; N] {}
 
 /// Offsets from the start of the packet are at most this; a mask.
 const MAX_OFFSET: u16 = 0x7fff;

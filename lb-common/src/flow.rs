@@ -119,6 +119,56 @@ impl<A> Flow<A> {
     }
 }
 
+impl<A: Address> Flow<A> {
+    /// The tuple of the answers to packets with the tuple `forward`, this being its forward entry.
+    #[inline(always)]
+    pub const fn reply_key(&self, forward: &FlowKey<A>) -> FlowKey<A> {
+        FlowKey {
+            src: self.peer,
+            dst: forward.src,
+            sport: self.peer_port,
+            dport: self.client_port,
+            proto: forward.proto,
+        }
+    }
+
+    /// The reply entry that goes with this, the forward entry of `forward`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn reply_entry(&self, forward: &FlowKey<A>) -> Self {
+        Self {
+            peer: forward.dst,
+            peer_port: forward.dport,
+            client_port: forward.sport,
+            traffic: self.traffic,
+            seen: self.seen,
+            mac: [0; 3],
+            flags: Self::REPLY,
+        }
+    }
+
+    /// The tuple that the client sends, this being the reply entry of the tuple `reply`.
+    #[inline(always)]
+    pub const fn forward_key(&self, reply: &FlowKey<A>) -> FlowKey<A> {
+        FlowKey {
+            src: reply.dst,
+            dst: self.peer,
+            sport: self.client_port,
+            dport: self.peer_port,
+            proto: reply.proto,
+        }
+    }
+
+    /// Whether this is a reply entry that translates to the same as `other`.
+    #[inline(always)]
+    pub fn is_same_reply(&self, other: &Self) -> bool {
+        self.flags & Self::REPLY != 0
+            && self.peer == other.peer
+            && self.peer_port == other.peer_port
+            && self.client_port == other.client_port
+    }
+}
+
 /// The flow clock: jiffies shifted so that one tick is about a second, as 32 bits that wrap.
 #[inline(always)]
 #[expect(
@@ -127,6 +177,13 @@ impl<A> Flow<A> {
 )]
 pub const fn ticks(jiffies: u64, shift: u32) -> u32 {
     (jiffies >> (shift & 63)) as u32
+}
+
+/// Whether more than `timeout` ticks lie between `seen` and `now`. A moment ahead of `now` is not long
+/// ago: another CPU, which read the clock just after a tick, may have written `seen` meanwhile.
+#[inline(always)]
+pub const fn is_past(seen: u32, now: u32, timeout: u32) -> bool {
+    now.wrapping_sub(seen).cast_signed() > timeout.cast_signed()
 }
 
 /// The shift for [`ticks`] at `hz` jiffies a second: the smallest that makes a tick a second or more.
@@ -181,6 +238,24 @@ mod tests {
     }
 
     #[test]
+    fn each_entry_leads_to_the_other() {
+        let forward = key(1, 40_000);
+        let flow = Flow {
+            peer: V4::from(Ipv4Addr::new(10, 244, 2, 9)),
+            peer_port: 8080u16.to_be(),
+            client_port: 50_000u16.to_be(),
+            ..Flow::default()
+        };
+        let (reply_key, reply) = (flow.reply_key(&forward), flow.reply_entry(&forward));
+        assert_eq!(reply.forward_key(&reply_key), forward);
+        assert_eq!(
+            (reply_key.src, reply_key.dport),
+            (flow.peer, flow.client_port)
+        );
+        assert!(reply.is_same_reply(&reply) && !flow.is_same_reply(&reply));
+    }
+
+    #[test]
     fn hash_spreads_consecutive_ports_evenly() {
         for slots in [2u32, 3, 7, 100] {
             let mut hits = std::vec![0u32; slots as usize];
@@ -224,6 +299,18 @@ mod tests {
         for hz in [100u32, 250, 300, 1000] {
             let per_tick = 1u32 << tick_shift(hz);
             assert!(per_tick >= hz && per_tick < 2 * hz, "HZ {hz}");
+        }
+    }
+
+    #[test]
+    fn past_is_more_than_the_timeout_ago_also_where_the_clock_wraps() {
+        for now in [1_000u32, 10, 0, u32::MAX] {
+            let seen = |ago: u32| now.wrapping_sub(ago);
+            assert!(!is_past(seen(0), now, 180));
+            assert!(!is_past(seen(180), now, 180));
+            assert!(is_past(seen(181), now, 180));
+            assert!(is_past(seen(1 << 30), now, 180));
+            assert!(!is_past(now.wrapping_add(1), now, 180), "ahead of now");
         }
     }
 

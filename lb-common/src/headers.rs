@@ -103,6 +103,8 @@ pub struct Ipv4 {
 impl Ipv4 {
     /// `frag`: more fragments follow.
     pub const MORE_FRAGMENTS: u16 = 0x2000u16.to_be();
+    /// `frag`: may not be fragmented.
+    pub const DONT_FRAGMENT: u16 = 0x4000u16.to_be();
     /// `frag`: mask of the fragment offset.
     pub const OFFSET: u16 = 0x1fffu16.to_be();
 }

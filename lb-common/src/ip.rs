@@ -4,7 +4,7 @@
 
 use crate::{
     address::{Address, V4, V6},
-    checksum::Delta,
+    checksum::{Delta, fold},
     cursor::{Cursor, join_ways},
     headers::{Ipv4, Ipv6, Ipv6Extension, Ipv6Fragment, len, proto},
 };
@@ -12,6 +12,21 @@ use crate::{
 /// Extension headers followed before giving up; RFC 8200 knows four kinds that may precede a transport
 /// header, each meant to occur once (destination options twice).
 const MAX_EXTENSIONS: usize = 5;
+
+/// Hop limit of packets that we write ourselves, as Linux has it by default.
+const HOPS: u8 = 64;
+
+/// The unfolded sum of 16-bit words.
+#[inline(always)]
+fn sum_halves<const N: usize>(words: &[u16; N]) -> u64 {
+    let mut sum = 0;
+    let mut i = 0;
+    while i < N {
+        sum += u64::from(words[i]);
+        i += 1;
+    }
+    sum
+}
 
 /// The IP header of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +39,8 @@ pub struct L3<A> {
     pub proto: u8,
     /// Offset of the payload in the packet, in bytes.
     pub payload: u16,
+    /// Offset of the end of the payload by what the header says, in bytes; a frame may be longer.
+    pub end: u32,
     /// Whether this is a piece of a packet.
     pub fragment: Fragment,
 }
@@ -56,6 +73,12 @@ pub trait Ip: Address {
     /// Whether the sum of the pseudo-header is part of this family's ICMP checksum.
     const ICMP_PSEUDO_HEADER: bool;
 
+    /// Length of this family's header without options, in bytes.
+    const HEADER_LEN: u16;
+
+    /// Type and code of this family's ICMP "port unreachable".
+    const PORT_UNREACHABLE: (u8, u8);
+
     /// Reads the IP header at byte `offset`.
     fn parse_l3(cursor: &Cursor<'_>, offset: u16) -> Option<L3<Self>>;
 
@@ -69,6 +92,23 @@ pub trait Ip: Address {
         delta: Delta,
     ) -> Option<Delta>;
 
+    /// Length of what follows the header (without options) at byte `offset`, as the header says.
+    fn payload_len(cursor: &Cursor<'_>, offset: u16) -> Option<u16>;
+
+    /// Writes a header without options at byte `offset`, with its checksum if it has one; `length` is
+    /// that of what follows.
+    fn write_header(
+        cursor: &mut Cursor<'_>,
+        offset: u16,
+        src: Self,
+        dst: Self,
+        protocol: u8,
+        length: u16,
+    ) -> Option<()>;
+
+    /// The unfolded sum of the header (without options) at byte `offset`.
+    fn header_sum(cursor: &Cursor<'_>, offset: u16) -> Option<u64>;
+
     /// Whether an ICMP message of this type is about a packet whose tuple must be translated (rule 97).
     /// Redirects are not: the route they name is not the VIP's.
     fn is_icmp_error(kind: u8) -> bool;
@@ -77,6 +117,8 @@ pub trait Ip: Address {
 impl Ip for V4 {
     const ICMP: u8 = proto::ICMP;
     const ICMP_PSEUDO_HEADER: bool = false;
+    const HEADER_LEN: u16 = len::<Ipv4>();
+    const PORT_UNREACHABLE: (u8, u8) = (3, 3);
 
     #[inline(always)]
     fn parse_l3(cursor: &Cursor<'_>, offset: u16) -> Option<L3<Self>> {
@@ -98,6 +140,7 @@ impl Ip for V4 {
             dst: header.dst,
             proto: header.proto,
             payload: join_ways(offset + ihl * 4),
+            end: u32::from(offset) + u32::from(u16::from_be(header.total_len)),
             fragment,
         })
     }
@@ -120,6 +163,44 @@ impl Ip for V4 {
         Some(Delta::new().replace_u16(before, header.checksum))
     }
 
+    #[inline(always)]
+    fn payload_len(cursor: &Cursor<'_>, offset: u16) -> Option<u16> {
+        let total = u16::from_be(cursor.get::<Ipv4>(offset)?.total_len);
+        Some(total.wrapping_sub(len::<Ipv4>()))
+    }
+
+    #[inline(always)]
+    fn write_header(
+        cursor: &mut Cursor<'_>,
+        offset: u16,
+        src: Self,
+        dst: Self,
+        protocol: u8,
+        length: u16,
+    ) -> Option<()> {
+        let header = cursor.get_mut::<Ipv4>(offset)?;
+        *header = Ipv4 {
+            version_ihl: 0x45,
+            tos: 0,
+            total_len: (length + len::<Ipv4>()).to_be(),
+            id: 0,
+            frag: Ipv4::DONT_FRAGMENT,
+            ttl: HOPS,
+            proto: protocol,
+            checksum: 0,
+            src,
+            dst,
+        };
+        let sum = Self::header_sum(cursor, offset)?;
+        cursor.get_mut::<Ipv4>(offset)?.checksum = !fold(sum);
+        Some(())
+    }
+
+    #[inline(always)]
+    fn header_sum(cursor: &Cursor<'_>, offset: u16) -> Option<u64> {
+        cursor.get::<[u16; 10]>(offset).map(sum_halves)
+    }
+
     /// Destination unreachable, source quench, time exceeded, parameter problem (RFC 792).
     #[inline(always)]
     fn is_icmp_error(kind: u8) -> bool {
@@ -130,6 +211,8 @@ impl Ip for V4 {
 impl Ip for V6 {
     const ICMP: u8 = proto::ICMPV6;
     const ICMP_PSEUDO_HEADER: bool = true;
+    const HEADER_LEN: u16 = len::<Ipv6>();
+    const PORT_UNREACHABLE: (u8, u8) = (1, 4);
 
     #[inline(always)]
     fn parse_l3(cursor: &Cursor<'_>, offset: u16) -> Option<L3<Self>> {
@@ -142,6 +225,7 @@ impl Ip for V6 {
             dst: header.dst,
             proto: header.next,
             payload: offset + len::<Ipv6>(),
+            end: u32::from(offset + len::<Ipv6>()) + u32::from(u16::from_be(header.payload_len)),
             fragment: Fragment::Whole,
         };
         if !matches!(l3.proto, proto::TCP | proto::UDP | proto::ICMPV6) {
@@ -175,6 +259,37 @@ impl Ip for V6 {
         Some(Delta::new())
     }
 
+    #[inline(always)]
+    fn payload_len(cursor: &Cursor<'_>, offset: u16) -> Option<u16> {
+        Some(u16::from_be(cursor.get::<Ipv6>(offset)?.payload_len))
+    }
+
+    #[inline(always)]
+    fn write_header(
+        cursor: &mut Cursor<'_>,
+        offset: u16,
+        src: Self,
+        dst: Self,
+        protocol: u8,
+        length: u16,
+    ) -> Option<()> {
+        let header = cursor.get_mut::<Ipv6>(offset)?;
+        *header = Ipv6 {
+            version_class_flow: 0x6000_0000u32.to_be(),
+            payload_len: length.to_be(),
+            next: protocol,
+            hops: HOPS,
+            src,
+            dst,
+        };
+        Some(())
+    }
+
+    #[inline(always)]
+    fn header_sum(cursor: &Cursor<'_>, offset: u16) -> Option<u64> {
+        cursor.get::<[u16; 20]>(offset).map(sum_halves)
+    }
+
     /// Destination unreachable, packet too big, time exceeded, parameter problem (RFC 4443).
     #[inline(always)]
     fn is_icmp_error(kind: u8) -> bool {
@@ -196,7 +311,8 @@ impl Chain {
     /// and not small; a boolean, since BPF type information has no words for an `Option` of this.
     #[inline(never)]
     fn follow(&mut self, cursor: &Cursor<'_>) -> bool {
-        for _ in 0..MAX_EXTENSIONS {
+        // Once more than there are headers: the last step sees that the chain is at its end.
+        for _ in 0..=MAX_EXTENSIONS {
             match self.step(cursor) {
                 Some(true) => self.end = join_ways(self.end),
                 Some(false) => return true,

@@ -19,6 +19,7 @@ pub mod flow;
 pub mod headers;
 pub mod ip;
 pub mod parse;
+pub mod reply;
 pub mod tables;
 pub mod translate;
 pub mod verdict;

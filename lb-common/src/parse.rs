@@ -97,6 +97,8 @@ pub struct IcmpError<A> {
     pub inner_l3: u16,
     /// Offset of the embedded TCP or UDP header, of which eight bytes may be all there is.
     pub inner_l4: u16,
+    /// Offset of the end of the message, in bytes: what follows in the frame is not under its checksum.
+    pub end: u32,
     /// The tuple of the embedded packet, as its sender's peer saw it.
     pub inner: FlowKey<A>,
 }
@@ -150,6 +152,9 @@ pub fn parse_icmp_error<A: Ip>(cursor: &Cursor<'_>, l3: u16) -> Option<IcmpError
         return None;
     }
     let ports = cursor.read::<Ports>(inner.payload)?;
+    if u32::from(inner.payload + len::<Ports>()) > ip.end {
+        return None;
+    }
     Some(IcmpError {
         src: ip.src,
         dst: ip.dst,
@@ -157,6 +162,7 @@ pub fn parse_icmp_error<A: Ip>(cursor: &Cursor<'_>, l3: u16) -> Option<IcmpError
         icmp: ip.payload,
         inner_l3,
         inner_l4: inner.payload,
+        end: ip.end,
         inner: tuple(&inner, ports),
     })
 }

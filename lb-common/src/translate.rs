@@ -137,7 +137,10 @@ pub fn translate_icmp<A: Ip>(
     sum = sum.and(ports.unwrap_or_default());
     // The embedded packet may end before its checksum; then there is none to mend.
     let change = Change { addresses, ports };
-    if let Some(inner) = set_transport_checksum(cursor, error.inner_l4, error.inner.proto, &change)
+    let field = error.inner_l4 + checksum_offset(error.inner.proto);
+    if u32::from(field + 2) <= error.end
+        && let Some(inner) =
+            set_transport_checksum(cursor, error.inner_l4, error.inner.proto, &change)
     {
         sum = sum.and(inner);
     }

@@ -38,6 +38,8 @@ pub enum Action {
     Pass,
     /// Drop it.
     Drop,
+    /// Send it back by the device it came from: it has been turned into the answer.
+    Reply,
 }
 
 verdicts! {
@@ -52,8 +54,8 @@ verdicts! {
     IcmpToClient = 3, "icmp-to-client", Pass;
     /// ICMP error from a client, about a packet it got from a VIP (rule 97).
     IcmpToEndpoint = 4, "icmp-to-endpoint", Pass;
-    /// The service has no endpoint (rule 40).
-    NoEndpoint = 5, "no-endpoint", Drop;
+    /// The service has no endpoint: refused with a TCP reset or ICMP port unreachable (rule 40).
+    NoEndpoint = 5, "no-endpoint", Reply;
     /// A fragment of a packet for a service; fragments are not translated (rule 98).
     Fragment = 6, "fragment", Drop;
     /// The flow table did not take the entry, retries included.
@@ -64,6 +66,11 @@ verdicts! {
     NotWritable = 9, "not-writable", Drop;
     /// The agent wrote a frontend whose slots do not exist: an error of ours.
     BadSlot = 10, "bad-slot", Drop;
+    /// To be refused, but so many were in this second that the client is left waiting.
+    RejectLimited = 11, "reject-limited", Drop;
+    /// To be refused, but there is no answer: a reset itself, or a frame with tags, options or extension
+    /// headers.
+    Unanswered = 12, "unanswered", Drop;
 }
 
 /// Number of entries of `VERDICTS`.

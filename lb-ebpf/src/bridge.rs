@@ -29,6 +29,17 @@ pub fn begin<A: Tables>(skb: &mut Skb, packet: &Transport<A>, flow: &mut Flow<A>
     }
 }
 
+/// Once a tick: has the next lookup be made with this packet, for an endpoint's address may have gone to
+/// another pod, with another MAC. Not for TCP, whose connections end with the pod: if the neighbour has
+/// been forgotten, the packet is the stack's, and conntrack would find a segment in mid-connection
+/// invalid.
+#[inline(always)]
+pub fn ask_again<A: Tables>(flow: &mut Flow<A>) {
+    if flow.flags & Flow::<A>::L2 != 0 {
+        flow.flags |= Flow::<A>::L2_PENDING;
+    }
+}
+
 /// Looks for the endpoint's MAC on the bridge that the packet came in by.
 #[inline(never)]
 pub fn find_neighbour<A: Tables>(skb: &mut Skb, packet: &Transport<A>, flow: &mut Flow<A>) {

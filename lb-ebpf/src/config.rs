@@ -21,6 +21,19 @@ static UDP_TIMEOUT: Global<u32> = Global::new(180);
 #[unsafe(no_mangle)]
 static TCP_TIMEOUT: Global<u32> = Global::new(86_400);
 
+/// Ticks after which a SYN is no retransmission of the one before: Linux waits 120 s at most between
+/// two (TCP_RTO_MAX).
+pub const SYN_TIMEOUT: u32 = 128;
+/// Refusals a CPU answers in a tick; beyond that, clients are left waiting.
+#[unsafe(no_mangle)]
+static REJECT_LIMIT: Global<u32> = Global::new(1000);
+
+/// See [`REJECT_LIMIT`].
+#[inline(always)]
+pub fn reject_limit() -> u32 {
+    REJECT_LIMIT.load()
+}
+
 /// See [`HASH_SEED`].
 #[inline(always)]
 pub fn hash_seed() -> u64 {

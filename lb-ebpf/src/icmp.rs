@@ -13,10 +13,10 @@ use lb_common::{
 };
 
 use crate::{
-    egress::find_reply,
     exit::{Exit, Step, end},
     maps::{self, Tables},
     skb::Skb,
+    twin,
 };
 
 /// An error for a client, about a packet that it sent to a VIP and that went to an endpoint. Only where
@@ -29,7 +29,7 @@ pub fn to_client<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
 #[inline(always)]
 fn translate_to_client<A: Tables>(skb: &mut Skb, l3: u16) -> Step<Verdict> {
     let error = &parse_icmp_error::<A>(&skb.cursor(), l3).ok_or(Exit::NotOurs)?;
-    let reply = *find_reply(&error.inner.reversed()).ok_or(Exit::NotOurs)?;
+    let reply = *twin::find_reply(&error.inner.reversed()).ok_or(Exit::NotOurs)?;
     let outer = if error.src == error.inner.dst {
         Some(Side::Src)
     } else {

@@ -4,7 +4,7 @@
 //! pays the first only.
 
 use lb_common::{
-    flow::Flow,
+    flow::{Flow, is_past},
     headers::Tcp,
     ip::Side,
     parse::{Packet, Transport, parse},
@@ -18,15 +18,19 @@ use crate::{
     exit::{Exit, Step, end},
     icmp,
     maps::{self, Tables},
-    moved, open,
+    moved, open, reject,
     skb::Skb,
+    twin,
 };
 
 /// A packet whose IP header stands at `l3`.
 #[inline(never)]
 pub fn run<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
     match parse::<A>(&skb.cursor(), l3) {
-        Some(Packet::Transport(packet)) => end(to_endpoint(skb, &packet)),
+        Some(Packet::Transport(packet)) => match end(to_endpoint(skb, &packet)) {
+            Exit::Counted(Verdict::NoEndpoint) => reject::run(skb, &packet, Verdict::NoEndpoint),
+            exit => exit,
+        },
         Some(Packet::Icmp) => icmp::to_endpoint::<A>(skb, l3),
         None => Exit::NotOurs,
     }
@@ -37,8 +41,17 @@ fn to_endpoint<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<Verdict>
     let tuple = &packet.tuple;
     let key = FrontendKey::new(tuple.dst, tuple.dport, tuple.proto as u8);
     let flow = match maps::find_frontend(&key) {
-        // The pieces that follow have no ports, so they could not follow (rule 98).
-        Some(_) if packet.is_fragment => return Err(Verdict::Fragment.into()),
+        Some(frontend) if packet.is_fragment => {
+            // The pieces that follow have no ports, so they could not follow (rule 98). Refusing needs
+            // no more than the first.
+            let refused = frontend.slot_count == 0;
+            let verdict = if refused {
+                Verdict::NoEndpoint
+            } else {
+                Verdict::Fragment
+            };
+            return Err(verdict.into());
+        }
         Some(frontend) => find_or_open(skb, packet, frontend)?,
         None if packet.is_tcp() => {
             moved::ensure_flow(packet)?;
@@ -78,7 +91,13 @@ fn find_or_open<A: Tables>(
     }
     if flow.seen != now {
         flow.seen = now;
-        open::ensure_reply(packet, flow, now)?;
+        // The reply tuple of a flow that ended may be another's, or a direct connection's, by now.
+        if !flow.is_closed() {
+            twin::ensure_reply(packet, flow, now)?;
+        }
+        if !packet.is_tcp() {
+            bridge::ask_again(flow);
+        }
     }
     if flow.flags & Flow::<A>::L2_PENDING != 0 {
         bridge::find_neighbour(skb, packet, flow);
@@ -99,10 +118,16 @@ fn find_flow<A: Tables>(packet: &Transport<A>) -> Result<&'static Flow<A>, Verdi
 fn is_over<A: Tables>(packet: &Transport<A>, flow: &Flow<A>, now: u32) -> bool {
     if packet.is_tcp() {
         // A SYN after anything else came from the client is a new connection from a reused port (rule
-        // 80); a SYN after nothing but SYNs is a retransmission and keeps its endpoint (rule 79).
-        packet.is_open() && (flow.flags & Flow::<A>::OPENED != 0 || flow.is_closed())
+        // 80); a SYN after nothing but SYNs is a retransmission and keeps its endpoint (rule 79), unless
+        // it is too long after: else a port would stay bound to an endpoint that never answered.
+        packet.is_open()
+            && (flow.flags & Flow::<A>::OPENED != 0
+                || flow.is_closed()
+                || is_past(flow.seen, now, config::SYN_TIMEOUT))
     } else {
-        now.wrapping_sub(flow.seen) > config::timeout(packet.tuple.proto)
+        // Answers keep a flow alive as well: a stream from the endpoint needs no packets from the client.
+        is_past(flow.seen, now, config::timeout(packet.tuple.proto))
+            && !twin::is_answered(packet, flow, now)
     }
 }
 
@@ -113,28 +138,6 @@ fn follow<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>) {
         flow.flags |= Flow::<A>::OPENED;
     }
     if packet.flags & (Tcp::FIN | Tcp::RST) != 0 {
-        note_end(packet, flow);
+        twin::note_client_end(packet, flow);
     }
-}
-
-/// Notes in both entries that the client ends the connection.
-#[inline(never)]
-fn note_end<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>) {
-    let flags = end_flags::<A>(packet.flags, Flow::<A>::FIN_CLIENT);
-    flow.flags |= flags;
-    if let Some(reply) = maps::find_flow(&open::reply_key(&packet.tuple, flow)) {
-        reply.flags |= flags;
-    }
-}
-
-/// The flow flags that a segment's FIN (from the side `fin` stands for) and RST set.
-#[inline(always)]
-pub fn end_flags<A>(segment: u8, fin: u16) -> u16 {
-    let fin = if segment & Tcp::FIN != 0 { fin } else { 0 };
-    let rst = if segment & Tcp::RST != 0 {
-        Flow::<A>::RST
-    } else {
-        0
-    };
-    fin | rst
 }

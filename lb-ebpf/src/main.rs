@@ -25,7 +25,9 @@ mod ingress;
 mod maps;
 mod moved;
 mod open;
+mod reject;
 mod skb;
+mod twin;
 
 use aya_ebpf::{
     bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},
@@ -83,6 +85,7 @@ fn enter(
         // "Unspecified" rather than "ok": whatever other program is on the device has its turn too.
         Action::Pass => TC_ACT_UNSPEC,
         Action::Drop => TC_ACT_SHOT,
+        Action::Reply => skb.send_back(),
     }
 }
 

@@ -38,6 +38,9 @@ static TRAFFIC: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(1024, 0);
 /// never). As long as there is none, packets without a service skip the search for such a flow.
 #[map]
 static MOVED: Array<u32> = Array::with_max_entries(1, 0);
+/// How many refusals this CPU has answered in which tick (one entry).
+#[map]
+static REJECTS: PerCpuArray<Budget> = PerCpuArray::with_max_entries(1, 0);
 /// Names for ids. Only user space reads and writes it; here so that one object defines all maps.
 #[map]
 static SERVICES: HashMap<u32, ServiceRecord> =
@@ -46,6 +49,13 @@ static SERVICES: HashMap<u32, ServiceRecord> =
 /// What the agent says of itself; likewise only user space's.
 #[map]
 static AGENT: Array<AgentState> = Array::with_max_entries(1, 0);
+
+/// What was spent of a limit.
+#[repr(C)]
+pub struct Budget {
+    tick: u32,
+    spent: u32,
+}
 
 /// Why an entry was not inserted.
 pub enum Refused {
@@ -181,6 +191,24 @@ pub fn set_last_moved(now: u32) {
         // SAFETY: entry 0 of an array always exists; one aligned store.
         unsafe { *last = now | 1 };
     }
+}
+
+/// Takes one from this CPU's budget of refusals for the tick `now`; false if it is spent.
+#[inline(always)]
+pub fn take_reject(now: u32, limit: u32) -> bool {
+    let Some(budget) = REJECTS.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: the entry is this CPU's own.
+    let budget = unsafe { &mut *budget };
+    if budget.tick != now {
+        *budget = Budget {
+            tick: now,
+            spent: 0,
+        };
+    }
+    budget.spent += 1;
+    budget.spent <= limit
 }
 
 /// Counts a verdict.

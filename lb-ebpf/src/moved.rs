@@ -5,14 +5,17 @@
 //! entry in its way: one that is over is removed, one that is alive makes this connection take another
 //! source port. Only while such connections exist do other packets look for them.
 
-use lb_common::{flow::Flow, parse::Transport, verdict::Verdict};
+use lb_common::{
+    flow::{Flow, is_past},
+    parse::Transport,
+    verdict::Verdict,
+};
 
 use crate::{
     config,
-    egress::find_reply,
     exit::{Exit, Step},
     maps::{self, Tables},
-    open,
+    open, twin,
 };
 
 /// A segment from a client that is addressed to no frontend: makes sure that there is a flow for it if
@@ -45,7 +48,7 @@ pub fn passed(now: u32) {
 /// Whether the packet belongs to a connection that was moved before.
 #[inline(always)]
 fn has_moved<A: Tables>(packet: &Transport<A>, last: u32, now: u32) -> bool {
-    if last == 0 || now.wrapping_sub(last) as i32 > config::timeout(packet.tuple.proto) as i32 {
+    if last == 0 || is_past(last, now, config::timeout(packet.tuple.proto)) {
         return false;
     }
     let Some(flow) = maps::find_flow(&packet.tuple) else {
@@ -57,16 +60,20 @@ fn has_moved<A: Tables>(packet: &Transport<A>, last: u32, now: u32) -> bool {
     if flow.seen != now {
         flow.seen = now;
     }
-    // A new connection looks for itself what is in its way.
-    !(packet.is_open() && flow.is_closed())
+    if packet.is_open() && flow.is_closed() {
+        // A new connection looks for itself what is in its way; if nothing is, it keeps its port.
+        maps::remove_flow(&packet.tuple);
+        return false;
+    }
+    true
 }
 
 /// Opens a flow for a connection that has a live one in its way.
 #[inline(always)]
 fn move_port<A: Tables>(packet: &Transport<A>, now: u32) -> Step<()> {
     let reply_key = packet.tuple.reversed();
-    let in_the_way = find_reply(&reply_key).ok_or(Exit::NotOurs)?;
-    if open::is_idle(in_the_way, &reply_key, now) {
+    let in_the_way = twin::find_reply(&reply_key).ok_or(Exit::NotOurs)?;
+    if twin::is_idle(in_the_way, &reply_key, now) {
         maps::remove_flow(&reply_key);
         return Err(Exit::NotOurs);
     }

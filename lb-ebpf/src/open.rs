@@ -12,6 +12,7 @@ use crate::{
     bridge, config,
     maps::{self, Refused, Tables},
     skb::Skb,
+    twin::is_idle,
 };
 
 /// Source ports tried when the client's own one is taken, before the packet is dropped as `NoPort`.
@@ -57,31 +58,6 @@ pub fn run<A: Tables>(
     Ok(())
 }
 
-/// The tuple of the packets that answer the flow with forward tuple `tuple`.
-#[inline(always)]
-pub fn reply_key<A: Tables>(tuple: &FlowKey<A>, flow: &Flow<A>) -> FlowKey<A> {
-    FlowKey {
-        src: flow.peer,
-        dst: tuple.src,
-        sport: flow.peer_port,
-        dport: flow.client_port,
-        proto: tuple.proto,
-    }
-}
-
-#[inline(always)]
-fn reply_entry<A: Tables>(tuple: &FlowKey<A>, flow: &Flow<A>) -> Flow<A> {
-    Flow {
-        peer: tuple.dst,
-        peer_port: tuple.dport,
-        client_port: tuple.sport,
-        traffic: flow.traffic,
-        seen: flow.seen,
-        mac: [0; 3],
-        flags: Flow::<A>::REPLY,
-    }
-}
-
 /// Makes the reply tuple of `flow` this flow's own, with another client port in it if a live flow
 /// answers by that tuple already (rule 99).
 #[inline(never)]
@@ -90,8 +66,8 @@ pub fn claim_reply<A: Tables>(
     flow: &mut Flow<A>,
     hash: u32,
 ) -> Result<(), Verdict> {
-    let mut key = reply_key(tuple, flow);
-    let entry = reply_entry(tuple, flow);
+    let mut key = flow.reply_key(tuple);
+    let entry = flow.reply_entry(tuple);
     let mut candidate = hash;
     for _ in 0..PORT_TRIES {
         match maps::insert_flow(&key, &entry) {
@@ -101,7 +77,7 @@ pub fn claim_reply<A: Tables>(
         }
         let is_free = match maps::find_flow(&key) {
             // The same flow's, left from before its forward entry was evicted or its port reused.
-            Some(old) => is_same(old, &entry) || is_idle(old, &key, flow.seen),
+            Some(old) => old.is_same_reply(&entry) || is_idle(old, &key, flow.seen),
             None => true,
         };
         if is_free {
@@ -114,42 +90,4 @@ pub fn claim_reply<A: Tables>(
         key.dport = flow.client_port;
     }
     Err(Verdict::NoPort)
-}
-
-/// Whether two reply entries translate to the same tuple.
-#[inline(always)]
-fn is_same<A: Tables>(one: &Flow<A>, other: &Flow<A>) -> bool {
-    one.flags & Flow::<A>::REPLY != 0
-        && one.peer == other.peer
-        && one.peer_port == other.peer_port
-        && one.client_port == other.client_port
-}
-
-/// Whether a flow no longer needs its tuple.
-#[inline(always)]
-pub fn is_idle<A: Tables>(flow: &Flow<A>, key: &FlowKey<A>, now: u32) -> bool {
-    flow.is_closed() || now.wrapping_sub(flow.seen) > config::timeout(key.proto)
-}
-
-/// Once a tick: makes sure that the reply entry still exists, which a flow with few answers might have
-/// lost to the LRU.
-#[inline(never)]
-pub fn ensure_reply<A: Tables>(
-    packet: &Transport<A>,
-    flow: &Flow<A>,
-    now: u32,
-) -> Result<(), Verdict> {
-    let key = reply_key(&packet.tuple, flow);
-    match maps::find_flow(&key) {
-        Some(reply) => {
-            if reply.seen != now {
-                reply.seen = now;
-            }
-            Ok(())
-        }
-        None => {
-            let entry = reply_entry(&packet.tuple, flow);
-            maps::put_flow(&key, &entry).map_err(|_| Verdict::FlowTableFull)
-        }
-    }
 }

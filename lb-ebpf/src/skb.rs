@@ -2,8 +2,10 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
-    helpers::generated::{bpf_csum_update, bpf_fib_lookup, bpf_l4_csum_replace},
+    bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC},
+    helpers::generated::{
+        bpf_csum_update, bpf_fib_lookup, bpf_l4_csum_replace, bpf_redirect, bpf_skb_change_tail,
+    },
     programs::TcContext,
 };
 use lb_common::{
@@ -12,6 +14,7 @@ use lb_common::{
     headers::Eth,
     ip::Ip,
     parse::{L2, Transport, parse_l2},
+    reply::ChecksumState,
     translate::{Change, Target, translate},
     verdict::Verdict,
 };
@@ -159,6 +162,55 @@ impl Skb {
         } else {
             Err(Verdict::NotWritable)
         }
+    }
+
+    /// Who completes the transport checksum at byte `offset`: only the kernel knows. Its helper leaves
+    /// the field alone for a change outside the pseudo-header if the device will; else the change is
+    /// undone. (Finding 7.)
+    #[inline(always)]
+    pub fn checksum_state(&mut self, offset: u16) -> Option<ChecksumState> {
+        let before: [u16; 1] = self.cursor().read(offset)?;
+        let (skb, at) = (self.ctx.skb.skb, u32::from(offset));
+        let size = size_of::<u16>() as u64;
+        // SAFETY: `skb` is the program's context; the helper checks the offset itself, and no reference
+        // into the packet is alive.
+        unsafe { bpf_l4_csum_replace(skb, at, 1, 2, size) };
+        let after: [u16; 1] = self.cursor().read(offset)?;
+        if before == after {
+            return Some(ChecksumState::Partial);
+        }
+        *self.cursor().get_mut(offset)? = before;
+        Some(ChecksumState::Complete)
+    }
+
+    /// Cuts the packet to `len` bytes; a super-packet becomes an ordinary one.
+    #[inline(always)]
+    pub fn cut(&mut self, len: u16) -> bool {
+        // SAFETY: as above.
+        unsafe { bpf_skb_change_tail(self.ctx.skb.skb, u32::from(len), 0) == 0 }
+    }
+
+    /// Makes room for `len` bytes between the link layer and the IP header.
+    #[inline(always)]
+    pub fn make_room(&mut self, len: u16) -> bool {
+        self.ctx
+            .adjust_room(i32::from(len), BPF_ADJ_ROOM_MAC, 0)
+            .is_ok()
+    }
+
+    /// Exchanges source and destination MAC.
+    #[inline(always)]
+    pub fn swap_macs(&mut self) {
+        if let Some(eth) = self.cursor().get_mut::<Eth>(0) {
+            (eth.src, eth.dst) = (eth.dst, eth.src);
+        }
+    }
+
+    /// What a hook returns to send the packet out by the device it came in by.
+    #[inline(always)]
+    pub fn send_back(&self) -> i32 {
+        // SAFETY: only notes the device for after the program.
+        unsafe { bpf_redirect(self.ifindex(), 0) as i32 }
     }
 
     /// Replaces the destination MAC.

@@ -57,7 +57,9 @@ const RULES: &[Rule] = &[
         words: &[
             "std::fs",
             "Instant::now",
+            "std::time::Instant::now",
             "SystemTime",
+            "std::time::SystemTime",
             "std::net::TcpStream",
             "tokio",
             "tracing",

@@ -3,8 +3,10 @@
 //! Real agents in the lab, real sockets; what they serve is written by the tests, file by file.
 
 mod changes;
+mod families;
 mod manifests;
 mod problems;
+mod refusals;
 mod restarts;
 mod stream;
 

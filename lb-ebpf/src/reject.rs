@@ -1,0 +1,63 @@
+//! Packets that are refused: the client is to know at once.
+//!
+//! The packet itself becomes the answer and goes back by the device it came in by: for TCP a reset, which
+//! ends a connect() in a tenth of a millisecond (an ICMP error takes a second), else ICMP port
+//! unreachable. Right for super-packets and for checksums that are left to the device (finding 7).
+
+use lb_common::{
+    headers::{Tcp, Udp, len},
+    parse::Transport,
+    reply::{Segment, icmp_room, is_plain, write_reset, write_unreachable},
+    verdict::Verdict,
+};
+
+use crate::{
+    config,
+    exit::{Exit, Step, end},
+    maps::{self, Tables},
+    skb::Skb,
+};
+
+/// Turns `packet` into its refusal; `verdict` says why it is refused.
+#[inline(never)]
+pub fn run<A: Tables>(skb: &mut Skb, packet: &Transport<A>, verdict: Verdict) -> Exit {
+    end(answer(skb, packet).map(|()| verdict))
+}
+
+#[inline(always)]
+fn answer<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<()> {
+    // A reset is never answered (RFC 9293, section 3.10.7.1).
+    if packet.flags & Tcp::RST != 0 || !is_plain(packet) {
+        return Err(Verdict::Unanswered.into());
+    }
+    if !maps::take_reject(config::now(), config::reject_limit()) {
+        return Err(Verdict::RejectLimited.into());
+    }
+    let written = if packet.is_tcp() {
+        reset(skb, packet)
+    } else {
+        unreachable(skb, packet)
+    };
+    written.ok_or(Verdict::NotWritable)?;
+    skb.swap_macs();
+    Ok(())
+}
+
+#[inline(always)]
+fn reset<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Option<()> {
+    let segment = Segment::read(&skb.cursor(), packet)?;
+    let state = skb.checksum_state(packet.checksum_offset())?;
+    if !skb.cut(packet.l4 + len::<Tcp>()) {
+        return None;
+    }
+    write_reset(&mut skb.cursor(), packet, &segment, state)
+}
+
+#[inline(always)]
+fn unreachable<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Option<()> {
+    let state = skb.checksum_state(packet.checksum_offset())?;
+    if !skb.cut(packet.l4 + len::<Udp>()) || !skb.make_room(icmp_room::<A>()) {
+        return None;
+    }
+    write_unreachable(&mut skb.cursor(), packet, state)
+}

@@ -1,0 +1,95 @@
+//! The two entries of a flow, seen from one of them: find the other, keep it, tell it how the flow ends.
+
+use lb_common::{
+    flow::{Flow, FlowKey, is_past},
+    headers::Tcp,
+    parse::Transport,
+    verdict::Verdict,
+};
+
+use crate::{
+    config,
+    maps::{self, Tables},
+};
+
+/// The reply entry for the tuple of a packet from an endpoint.
+#[inline(always)]
+pub fn find_reply<A: Tables>(tuple: &FlowKey<A>) -> Option<&'static mut Flow<A>> {
+    let flow = maps::find_flow(tuple)?;
+    if flow.flags & Flow::<A>::REPLY == 0 {
+        None
+    } else {
+        Some(flow)
+    }
+}
+
+/// Whether the endpoint of a flow spoke lately.
+#[inline(never)]
+pub fn is_answered<A: Tables>(packet: &Transport<A>, flow: &Flow<A>, now: u32) -> bool {
+    let Some(reply) = maps::find_flow(&flow.reply_key(&packet.tuple)) else {
+        return false;
+    };
+    reply.is_same_reply(&flow.reply_entry(&packet.tuple))
+        && !is_past(reply.seen, now, config::timeout(packet.tuple.proto))
+}
+
+/// Whether a flow no longer needs its tuple.
+#[inline(always)]
+pub fn is_idle<A: Tables>(flow: &Flow<A>, key: &FlowKey<A>, now: u32) -> bool {
+    flow.is_closed() || is_past(flow.seen, now, config::timeout(key.proto))
+}
+
+/// Once a tick: makes sure that the reply entry still exists, which a flow with few answers might have
+/// lost to the LRU.
+#[inline(never)]
+pub fn ensure_reply<A: Tables>(
+    packet: &Transport<A>,
+    flow: &Flow<A>,
+    now: u32,
+) -> Result<(), Verdict> {
+    let key = flow.reply_key(&packet.tuple);
+    match maps::find_flow(&key) {
+        Some(reply) => {
+            if reply.seen != now {
+                reply.seen = now;
+            }
+            Ok(())
+        }
+        None => {
+            let entry = flow.reply_entry(&packet.tuple);
+            maps::put_flow(&key, &entry).map_err(|_| Verdict::FlowTableFull)
+        }
+    }
+}
+
+/// Notes in both entries that the client ends the connection.
+#[inline(never)]
+pub fn note_client_end<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>) {
+    let flags = end_flags::<A>(packet.flags, Flow::<A>::FIN_CLIENT);
+    flow.flags |= flags;
+    if let Some(reply) = maps::find_flow(&flow.reply_key(&packet.tuple)) {
+        reply.flags |= flags;
+    }
+}
+
+/// Notes in both entries that the endpoint ends the connection.
+#[inline(never)]
+pub fn note_endpoint_end<A: Tables>(packet: &Transport<A>, reply: &mut Flow<A>) {
+    let flags = end_flags::<A>(packet.flags, Flow::<A>::FIN_ENDPOINT);
+    reply.flags |= flags;
+    if let Some(forward) = maps::find_flow(&reply.forward_key(&packet.tuple)) {
+        forward.flags |= flags;
+    }
+}
+
+/// The flow flags that a segment's FIN (from the side `fin` stands for) and RST set.
+#[inline(always)]
+fn end_flags<A>(segment: u8, fin: u16) -> u16 {
+    let fin = if segment & Tcp::FIN != 0 { fin } else { 0 };
+    let rst = if segment & Tcp::RST != 0 {
+        Flow::<A>::RST
+    } else {
+        0
+    };
+    fin | rst
+}

@@ -1,0 +1,258 @@
+//! The programs and their maps, loaded for one test.
+
+use std::{fs, net::SocketAddr, os::unix::fs::MetadataExt as _};
+
+use aya::{
+    maps::{Map, MapData, PerCpuArray},
+    programs::{TestRun as _, TestRunOptions},
+};
+use duolb::{
+    control::maps::FamilyMaps,
+    datapath::{
+        Object,
+        object::{self, Settings, Sizes},
+        tables::KernelMaps,
+    },
+};
+use lb_common::{
+    address::{Address, Family, V4, V6},
+    tables::{Endpoint, Frontend, FrontendKey, Traffic, traffic_index},
+    verdict::{Action, Verdict},
+};
+
+use crate::{
+    packet::{Frame, TCP, UDP, verify},
+    state::Flows,
+};
+
+/// Which program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    Ingress,
+    Egress,
+}
+pub use Hook::{Egress, Ingress};
+
+impl Hook {
+    pub const BOTH: [Self; 2] = [Ingress, Egress];
+
+    pub const fn program(self) -> &'static str {
+        match self {
+            Ingress => "tc_ingress",
+            Egress => "tc_egress",
+        }
+    }
+}
+
+/// TC_ACT_UNSPEC and TC_ACT_SHOT, as a test run returns them.
+pub const UNSPEC: u32 = u32::MAX;
+pub const SHOT: u32 = 2;
+/// `TC_ACT_REDIRECT`: out by the device it came in by.
+pub const REDIRECT: u32 = 7;
+
+/// What should become of a packet.
+#[derive(Clone, Copy, Debug)]
+pub enum Fate<'a> {
+    Becomes(&'a Frame, Verdict),
+    Dropped(Verdict),
+    Untouched,
+}
+pub use Fate::{Becomes, Dropped, Untouched};
+
+/// What became of a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    pub returned: u32,
+    pub bytes: Vec<u8>,
+    pub verdict: Option<Verdict>,
+}
+
+pub struct Kernel {
+    pub object: Object,
+    pub maps: KernelMaps,
+    pub flows: Flows,
+    verdicts: PerCpuArray<MapData, u64>,
+    traffic: PerCpuArray<MapData, Traffic>,
+    /// The first slot that no range has yet.
+    next_slot: u32,
+}
+
+/// The sizes most tests get by with.
+pub const SMALL: Sizes = Sizes {
+    services: 16,
+    slots: 64,
+    flows: 4_096,
+};
+
+impl Kernel {
+    /// Loads the programs with small maps; `None`, saying why, if that takes rights we do not have.
+    pub fn load() -> Option<Self> {
+        Self::load_sized(SMALL)
+    }
+
+    pub fn load_sized(sizes: Sizes) -> Option<Self> {
+        // The owner of one's own entry in /proc is who one is.
+        if fs::metadata("/proc/self").map_or(true, |own| own.uid() != 0) {
+            eprintln!("skipped: loading BPF programs takes root");
+            return None;
+        }
+        let settings = Settings {
+            sizes,
+            hz: 250,
+            seed: 42,
+            log: false,
+        };
+        let mut object = object::load(&settings, None).expect("the programs load");
+        // The control plane's half takes this map away; a second handle to it for us.
+        let Some(Map::PerCpuArray(traffic)) = object.map("TRAFFIC") else {
+            panic!("TRAFFIC is a per-CPU array");
+        };
+        let id = traffic.info().unwrap().id();
+        let traffic = Map::PerCpuArray(MapData::from_id(id).unwrap());
+        Some(Self {
+            maps: KernelMaps::take(&mut object).unwrap(),
+            flows: Flows::take(&mut object),
+            verdicts: object.take_map("VERDICTS").unwrap().try_into().unwrap(),
+            traffic: traffic.try_into().unwrap(),
+            object,
+            next_slot: 0,
+        })
+    }
+
+    /// Points the frontend `vip`, TCP and UDP, to a new range of slots with `endpoints`, as the agent
+    /// does; returns the range's start.
+    pub fn serve(&mut self, vip: SocketAddr, service: u32, endpoints: &[SocketAddr]) -> u32 {
+        let base = self.next_slot;
+        self.next_slot += u32::try_from(endpoints.len()).unwrap();
+        match Family::of(&vip.ip()) {
+            Family::V4 => self.serve_from::<V4>(base, vip, service, endpoints),
+            Family::V6 => self.serve_from::<V6>(base, vip, service, endpoints),
+        }
+        base
+    }
+
+    fn serve_from<A: Address>(
+        &mut self,
+        slot_base: u32,
+        vip: SocketAddr,
+        service: u32,
+        endpoints: &[SocketAddr],
+    ) where
+        KernelMaps: FamilyMaps<A>,
+    {
+        let endpoints: Vec<_> = endpoints
+            .iter()
+            .map(|at| Endpoint::new(A::from_ip(at.ip()).unwrap(), at.port().to_be()))
+            .collect();
+        self.maps.write_slots(slot_base, &endpoints).unwrap();
+        let frontend = Frontend {
+            slot_base,
+            slot_count: u32::try_from(endpoints.len()).unwrap(),
+            service,
+            flags: 0,
+        };
+        for proto in [TCP, UDP] {
+            let key = FrontendKey::new(A::from_ip(vip.ip()).unwrap(), vip.port().to_be(), proto);
+            self.maps.put_frontend(&key, &frontend).unwrap();
+        }
+    }
+
+    /// Runs a program on a frame; gives what it returned and the length of what it left in `out`.
+    pub fn run_uncounted(&mut self, hook: Hook, frame: &[u8], out: &mut [u8]) -> (u32, usize) {
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(out),
+            ..TestRunOptions::new()
+        };
+        let result = object::program(&mut self.object, hook.program())
+            .unwrap()
+            .test_run(options)
+            .unwrap_or_else(|why| panic!("{why:?}: {hook:?} {frame:02x?}"));
+        let len = usize::try_from(result.data_size_out).unwrap();
+        (result.return_value, len)
+    }
+
+    /// Runs a program on a frame.
+    pub fn run(&mut self, hook: Hook, frame: &[u8]) -> Outcome {
+        let before = self.verdicts();
+        let mut out = vec![0; frame.len() + 64];
+        let (returned, len) = self.run_uncounted(hook, frame, &mut out);
+        out.truncate(len);
+        let counted: Vec<_> = self
+            .verdicts()
+            .iter()
+            .zip(before)
+            .zip(Verdict::ALL)
+            .flat_map(|((after, before), verdict)| (before..*after).map(|_| *verdict))
+            .collect();
+        assert!(counted.len() <= 1, "one packet, one verdict: {counted:?}");
+        Outcome {
+            returned,
+            bytes: out,
+            verdict: counted.first().copied(),
+        }
+    }
+
+    /// How often each verdict was given, in their order.
+    pub fn verdicts(&self) -> Vec<u64> {
+        Verdict::ALL
+            .iter()
+            .map(|verdict| {
+                self.verdicts
+                    .get(&(*verdict as u32), 0)
+                    .unwrap()
+                    .iter()
+                    .sum()
+            })
+            .collect()
+    }
+
+    /// Runs a program on a packet and checks what becomes of it, to the byte.
+    #[track_caller]
+    pub fn check(&mut self, shows: &str, hook: Hook, packet: &Frame, fate: Fate<'_>) {
+        let input = packet.bytes();
+        let outcome = self.run(hook, &input);
+        let (verdict, bytes) = match fate {
+            Becomes(after, verdict) => (Some(verdict), after.bytes()),
+            Dropped(verdict) => (Some(verdict), input),
+            Untouched => (None, input),
+        };
+        let returned = match verdict.map(Verdict::action) {
+            Some(Action::Drop) => SHOT,
+            Some(Action::Reply) => panic!("{shows}: refused, see `refusals`"),
+            Some(Action::Pass) | None => UNSPEC,
+        };
+        let expected = Outcome {
+            returned,
+            bytes,
+            verdict,
+        };
+        assert_eq!(outcome, expected, "{shows} ({hook:?}, {:?})", packet.src);
+        if packet.fragment.is_none() {
+            verify(&outcome.bytes).expect(shows);
+        }
+    }
+
+    /// A packet that opens a flow or belongs to one goes to `endpoint`, and an answer comes back from
+    /// where the packet went; neither is looked at further.
+    #[track_caller]
+    pub fn pass(&mut self, shows: &str, sent: &Frame, endpoint: SocketAddr) {
+        let delivered = sent.clone().to(endpoint);
+        self.check(shows, Ingress, sent, Becomes(&delivered, Verdict::Dnat));
+    }
+
+    /// What was counted for a service in the family of `of`.
+    pub fn traffic(&self, service: u32, of: SocketAddr) -> Traffic {
+        let index = traffic_index(service, Family::of(&of.ip()));
+        let sum = |mut sum: Traffic, cpu: &Traffic| {
+            sum.flows += cpu.flows;
+            sum.packets_in += cpu.packets_in;
+            sum.bytes_in += cpu.bytes_in;
+            sum.packets_out += cpu.packets_out;
+            sum.bytes_out += cpu.bytes_out;
+            sum
+        };
+        let values = self.traffic.get(&index, 0).unwrap();
+        values.iter().fold(Traffic::default(), sum)
+    }
+}

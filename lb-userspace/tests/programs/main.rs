@@ -1,0 +1,25 @@
+//! The programs in the kernel, one packet at a time: packet in, packet out, verdict.
+//!
+//! Loaded without pins and attached nowhere, they are run by `BPF_PROG_TEST_RUN`. Every packet that
+//! leaves must equal the one built anew with the right addresses, so its checksums are right as well;
+//! the tables hold for both families. Needs root; without, each test says so and passes.
+
+mod collisions;
+mod cost;
+mod flows;
+mod fragments;
+mod icmp;
+mod kernel;
+mod nat;
+#[expect(
+    dead_code,
+    reason = "lb-common's tests use it too, and other parts of it"
+)]
+#[path = "../../../lb-common/tests/packets/packet/mod.rs"]
+mod packet;
+mod random;
+mod refusals;
+mod slots;
+mod state;
+mod untouched;
+mod verdicts;

@@ -1,0 +1,81 @@
+//! Every verdict there is, reached by a packet, or the reason why none can reach it.
+
+use lb_common::verdict::Verdict;
+
+use crate::{
+    kernel::{Egress, Hook, Ingress, Kernel},
+    packet::{Frame, Net, both, flag},
+};
+
+/// How a verdict is reached.
+enum Way {
+    /// By this packet, after a SYN to the VIP with an endpoint.
+    By(Hook, Frame),
+    /// In a test of its own.
+    Elsewhere(&'static str),
+    /// Not at all by a test run.
+    None(&'static str),
+}
+
+fn way(verdict: Verdict, net: &Net) -> Way {
+    let (_, kind) = net.icmp_errors()[0];
+    let sent = Frame::tcp(net.client, net.vip, flag::SYN);
+    let delivered = sent.clone().to(net.endpoint());
+    let answer = Frame::tcp(net.endpoint(), net.client, flag::ACK);
+    let told = answer.clone().from(net.vip);
+    match verdict {
+        Verdict::Dnat => Way::By(Ingress, sent),
+        Verdict::RevNat => Way::By(Egress, answer),
+        Verdict::PortMoved => Way::By(Ingress, delivered),
+        Verdict::IcmpToClient => {
+            let error = Frame::icmp(net.router, net.client.ip(), kind, &delivered, 8);
+            Way::By(Egress, error)
+        }
+        Verdict::IcmpToEndpoint => {
+            let error = Frame::icmp(net.client.ip(), net.vip.ip(), kind, &told, 8);
+            Way::By(Ingress, error)
+        }
+        Verdict::NoEndpoint => Way::By(Ingress, sent.to(net.other_vip)),
+        Verdict::Fragment => Way::By(Ingress, sent.fragment(0, true)),
+        Verdict::NoPort => {
+            Way::Elsewhere("collisions::without_a_free_port_a_new_flow_is_dropped_and_counted")
+        }
+        Verdict::BadSlot => {
+            Way::Elsewhere("slots::a_frontend_whose_slots_do_not_exist_drops_and_counts")
+        }
+        Verdict::RejectLimited => {
+            Way::Elsewhere("refusals::refusals_beyond_the_limit_are_dropped_and_counted")
+        }
+        Verdict::Unanswered => Way::By(Ingress, Frame::tcp(net.client, net.other_vip, flag::RST)),
+        Verdict::FlowTableFull => {
+            Way::None("an LRU table evicts the oldest entry rather than refuse a new one")
+        }
+        Verdict::NotWritable => Way::None(
+            "the parser has seen every byte that is written, and the packet of a test run is linear \
+             and not shared, so that writing needs no memory",
+        ),
+    }
+}
+
+#[test]
+fn every_verdict_is_reached_by_a_packet_or_has_a_reason_why_not() {
+    for net in both() {
+        for verdict in Verdict::ALL {
+            let Some(mut kernel) = Kernel::load() else {
+                return;
+            };
+            kernel.serve(net.vip, 1, &[net.endpoint()]);
+            kernel.serve(net.other_vip, 2, &[]);
+            let opens = Frame::tcp(net.client, net.vip, flag::SYN);
+            kernel.pass("opens", &opens, net.endpoint());
+            match way(*verdict, &net) {
+                Way::By(hook, packet) => {
+                    let outcome = kernel.run(hook, &packet.bytes());
+                    assert_eq!(outcome.verdict, Some(*verdict), "{}", net.name);
+                }
+                Way::Elsewhere(test) => println!("{}: {test}", verdict.label()),
+                Way::None(reason) => println!("{}: not reached: {reason}", verdict.label()),
+            }
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Services and slices as manifests. Pure but for [`write`].
+
+use std::{fs, net::SocketAddr, path::Path};
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use xtask::lab::Addresses;
+
+/// The port of every test service.
+const PORT: u16 = 80;
+
+/// A dual-stack service with a VIP of each family that follows from its number; one port, TCP and UDP.
+#[derive(Clone, Debug)]
+pub struct Service {
+    number: u8,
+    target: u16,
+    endpoints: Vec<Addresses>,
+    per_slice: usize,
+}
+
+impl Service {
+    /// Service `number` (1 to 254) with port 8080 of `endpoints` behind it.
+    pub fn new(number: u8, endpoints: impl Into<Vec<Addresses>>) -> Self {
+        Self {
+            number,
+            target: 8080,
+            endpoints: endpoints.into(),
+            per_slice: 100,
+        }
+    }
+
+    /// Another port of the endpoints.
+    pub fn target(self, target: u16) -> Self {
+        Self { target, ..self }
+    }
+
+    /// Fewer endpoints in a slice than Kubernetes' 100.
+    pub fn per_slice(self, per_slice: usize) -> Self {
+        Self { per_slice, ..self }
+    }
+
+    /// Its addresses.
+    pub fn vip(&self) -> Addresses {
+        let number = self.number;
+        let v4 = [10, 96, 7, number].into();
+        let v6 = format!("fd00:10:96::7{number:02x}").parse();
+        Addresses {
+            v4,
+            v6: v6.expect("hexadecimal digits"),
+        }
+    }
+
+    /// Its frontends, IPv4 first.
+    pub fn frontends(&self) -> [SocketAddr; 2] {
+        self.vip().both().map(|ip| SocketAddr::new(ip, PORT))
+    }
+
+    /// Its endpoints' sockets, in the family of `frontend`.
+    pub fn sockets_like(&self, frontend: SocketAddr) -> impl Iterator<Item = SocketAddr> {
+        let to = move |endpoint: &Addresses| endpoint.like(&frontend.ip());
+        self.endpoints
+            .iter()
+            .map(move |endpoint| SocketAddr::new(to(endpoint), self.target))
+    }
+
+    fn name(&self) -> String {
+        format!("service-{}", self.number)
+    }
+
+    fn objects(&self) -> Vec<Value> {
+        let vips = self.vip().both();
+        let both = |number: Value| {
+            ["TCP", "UDP"].map(|protocol| {
+                let mut port = number.clone();
+                port["protocol"] = protocol.into();
+                port["name"] = protocol.to_lowercase().into();
+                port
+            })
+        };
+        let slice = |(number, family, at): (usize, &str, usize), endpoints: &[Addresses]| {
+            let endpoints = endpoints.iter().map(|endpoint| {
+                json!({ "addresses": [endpoint.both()[at]], "conditions": { "ready": true } })
+            });
+            json!({
+                "apiVersion": "discovery.k8s.io/v1",
+                "kind": "EndpointSlice",
+                "metadata": {
+                    "name": format!("{}-{}-{number}", self.name(), family.to_lowercase()),
+                    "labels": { "kubernetes.io/service-name": self.name() },
+                },
+                "addressType": family,
+                "ports": both(json!({ "port": self.target })),
+                "endpoints": endpoints.collect::<Vec<_>>(),
+            })
+        };
+        let service = json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": { "name": self.name() },
+            "spec": {
+                "clusterIP": vips[0],
+                "clusterIPs": vips,
+                "ipFamilyPolicy": "RequireDualStack",
+                "selector": { "app": self.name() },
+                "ports": both(json!({ "port": PORT, "targetPort": self.target })),
+            },
+        });
+        let chunks = self.endpoints.chunks(self.per_slice).enumerate();
+        let slices = chunks.flat_map(|(number, endpoints)| {
+            [("IPv4", 0), ("IPv6", 1)].map(|(family, at)| slice((number, family, at), endpoints))
+        });
+        std::iter::once(service).chain(slices).collect()
+    }
+}
+
+/// Writes the directory of manifests that `duolb agent` reads.
+pub fn write(directory: &Path, services: &[Service]) -> Result<()> {
+    fs::create_dir_all(directory)?;
+    let items: Vec<Value> = services.iter().flat_map(Service::objects).collect();
+    let list = json!({ "apiVersion": "v1", "kind": "List", "items": items });
+    fs::write(directory.join("services.json"), list.to_string()).context("manifests")
+}
