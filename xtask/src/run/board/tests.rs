@@ -117,6 +117,16 @@ fn endpoint_that_left_takes_its_count_along_and_others_keep_theirs() {
 }
 
 #[test]
+fn endpoint_that_comes_back_starts_from_nothing() {
+    let (mut board, mut clock) = board(&[frontend("web", &[1])]);
+    board.enter(clock.tick(), answered(&board, "pod-1"));
+    for endpoints in [&[][..], &[1]] {
+        board.merge(listing(clock.tick(), &[frontend("web", endpoints)]));
+    }
+    assert_eq!(counts(&board), [("pod-1".to_owned(), 0)]);
+}
+
+#[test]
 fn failures_of_a_board_without_memory_limit_stay() {
     let (mut board, mut clock) = board(&[frontend("web", &[1])]);
     board.memory = None;
