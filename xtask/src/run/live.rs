@@ -4,13 +4,13 @@
 //! leaving the loop, by an error or a panic as well, ends all threads.
 
 use std::{
-    panic::resume_unwind,
+    any::Any,
     sync::mpsc::{self, RecvTimeoutError},
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
 use super::{
     board::Board,
@@ -84,12 +84,19 @@ pub(super) fn follow(lab: &Lab, board: &mut Board, footer: String) -> Result<()>
         drop(events);
         let joined = threads
             .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            .map(|thread| thread.join().unwrap_or_else(|panic| Err(told(&*panic))));
         let joined: Vec<Result<()>> = joined.collect();
         watched.and(joined.into_iter().collect())
     });
     screen.finish(board);
     ended
+}
+
+/// A panic as an error: what the thread printed itself has been drawn over.
+fn told(panic: &(dyn Any + Send)) -> anyhow::Error {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    anyhow!("a thread panicked: {}", text.unwrap_or("no reason given"))
 }
 
 /// Reads the nodes every second until interrupted, or `tell` says that no one listens.

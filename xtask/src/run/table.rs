@@ -5,9 +5,7 @@
 
 mod cells;
 
-use comfy_table::{
-    Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row as Line, Table, presets,
-};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 
 use super::{
     board::Board,
@@ -18,7 +16,9 @@ use super::{
 /// Failures that are told in words below the table, in full and on a terminal.
 const SHOWN: [usize; 2] = [10, 3];
 /// The width elsewhere than on a terminal.
-const WIDE: u16 = 180;
+const WIDE: u16 = 200;
+/// From this width on there is room for every endpoint's name.
+const ROOMY: u16 = 120;
 /// The narrowest width that is believed; below it things are cut off.
 const NARROWEST: u16 = 60;
 
@@ -38,7 +38,7 @@ pub(super) fn full(board: &Board, width: Option<u16>) -> String {
     lines.join("\n") + "\n"
 }
 
-/// The same for a terminal: full if no higher than it, else with one line per frontend.
+/// The same for a terminal: full if it has room, else with one line per frontend.
 pub(super) fn whole(board: &Board, (rows, columns): (u16, u16)) -> Vec<String> {
     let mut lines = sized(board, rows.into(), columns);
     lines.extend(remarks(board, SHOWN[0]));
@@ -53,12 +53,12 @@ pub(super) fn fitted(board: &Board, (rows, columns): (u16, u16), footer: &str) -
     let room = usize::from(rows).saturating_sub(below.len());
     let mut lines = sized(board, room, columns);
     if lines.len() > room {
-        let head = lines.len() - board.rows().len();
+        let head = lines.len().saturating_sub(board.rows().len());
         let kept = room.saturating_sub(head + 1);
         let failed = |(_, row): &(&Key, &Row)| row.state() == State::Failed;
         let failed = board.rows().skip(kept).filter(failed).count();
         lines.truncate(head + kept);
-        let cut = board.rows().len() - kept;
+        let cut = board.rows().len().saturating_sub(kept);
         lines.push(format!(
             "{cut} more frontends, {failed} of them FAILED: a higher window shows them"
         ));
@@ -68,11 +68,11 @@ pub(super) fn fitted(board: &Board, (rows, columns): (u16, u16), footer: &str) -
     lines.iter().map(cut).take(rows.into()).collect()
 }
 
-/// The full table if it is no higher than `room`, else the short one.
+/// The full table if it is no higher than `room` and the names have their width, else the short one.
 fn sized(board: &Board, room: usize, columns: u16) -> Vec<String> {
     let width = Some(columns.max(NARROWEST));
     let full = table(board, width, Size::Full);
-    if full.len() <= room {
+    if columns >= ROOMY && full.len() <= room {
         full
     } else {
         table(board, width, Size::Short)
@@ -88,6 +88,9 @@ fn remarks(board: &Board, count: usize) -> Vec<String> {
 }
 
 fn table(board: &Board, width: Option<u16>, size: Size) -> Vec<String> {
+    if board.rows().len() == 0 {
+        return vec!["no service is served: add one to the manifests".to_owned()];
+    }
     let mut table = Table::new();
     table
         .load_style(match size {
@@ -109,7 +112,7 @@ fn table(board: &Board, width: Option<u16>, size: Size) -> Vec<String> {
     };
     for (index, column) in table.column_iter_mut().enumerate() {
         column.set_padding(padding);
-        if index >= fixed {
+        if index >= fixed && (size == Size::Short || width.is_none_or(|width| width >= ROOMY)) {
             column.set_constraint(ColumnConstraint::ContentWidth);
         }
     }

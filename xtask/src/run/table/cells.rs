@@ -55,7 +55,7 @@ pub(super) fn line(key: &Key, row: &Row, colored: bool, size: Size) -> Line {
     let (result, color) = result(key, row);
     let result = Cell::new(result);
     line.add_cell(Cell::new(key.frontend()))
-        .add_cell(Cell::new(endpoints(row, size)))
+        .add_cell(Cell::new(endpoints(row, size, colored)))
         .add_cell(number(row.ok.to_string()))
         .add_cell(number(row.failures.len().to_string()))
         .add_cell(number(traffic.flows.to_string()))
@@ -67,7 +67,7 @@ pub(super) fn line(key: &Key, row: &Row, colored: bool, size: Size) -> Line {
     line
 }
 
-fn endpoints(row: &Row, size: Size) -> String {
+fn endpoints(row: &Row, size: Size, terminal: bool) -> String {
     let counts = row.counts();
     if counts.is_empty() {
         return "none".to_owned();
@@ -76,9 +76,11 @@ fn endpoints(row: &Row, size: Size) -> String {
         let reached = counts.iter().filter(|(_, count)| *count > 0).count();
         return format!("{reached} of {}", counts.len());
     }
+    // A line that is for eyes alone does not end between a name and its count.
+    let space = if terminal { '\u{a0}' } else { ' ' };
     let count = |(name, count): &(String, u64)| match count {
-        0 => format!("{name} -"),
-        count => format!("{name} {count}"),
+        0 => format!("{name}{space}-"),
+        count => format!("{name}{space}{count}"),
     };
     counts.iter().map(count).collect::<Vec<_>>().join(" · ")
 }

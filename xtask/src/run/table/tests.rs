@@ -51,7 +51,7 @@ fn fitted_table_never_exceeds_the_terminal() {
 #[test]
 fn table_that_is_too_high_loses_the_endpoints_names_first() {
     let lines = |rows, columns| fitted(&board(20), (rows, columns), "footer").join("\n");
-    assert!(lines(26, 170).contains("10.244.1.4 -"));
+    assert!(lines(26, 170).contains("10.244.1.4\u{a0}-"));
     let short = lines(23, 110);
     assert!(short.contains("0 of 4") && short.contains("service-9"));
     assert!(!short.contains("more frontends"));
