@@ -110,6 +110,10 @@ impl<A> Flow<A> {
     pub const L2: u16 = 1 << 5;
     /// The endpoint is on the client's bridge, but its MAC was not known yet: ask again.
     pub const L2_PENDING: u16 = 1 << 6;
+    /// Reply, TCP: the client has only sent SYNs, and the endpoint has not taken one up yet.
+    pub const AWAITS_SYN_ACK: u16 = 1 << 7;
+    /// Forward: the endpoint has a connection of its own by this tuple; the next SYN takes another port.
+    pub const TAKEN: u16 = 1 << 8;
 
     /// Whether both ends have closed, or one has reset: the tuple may serve another flow.
     #[inline(always)]
@@ -143,7 +147,11 @@ impl<A: Address> Flow<A> {
             traffic: self.traffic,
             seen: self.seen,
             mac: [0; 3],
-            flags: Self::REPLY,
+            flags: if self.flags & Self::OPENED == 0 {
+                Self::REPLY | Self::AWAITS_SYN_ACK
+            } else {
+                Self::REPLY
+            },
         }
     }
 

@@ -35,6 +35,14 @@ fn to_client<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<Verdict> {
     if packet.is_fragment {
         return Err(Verdict::Fragment.into());
     }
+    if flow.flags & Flow::<A>::AWAITS_SYN_ACK != 0 {
+        if packet.flags & Tcp::SYN != 0 {
+            flow.flags &= !Flow::<A>::AWAITS_SYN_ACK;
+        } else if packet.flags & Tcp::RST == 0 {
+            moved::give_back(packet, flow);
+            return Err(Exit::NotOurs);
+        }
+    }
     let now = config::now();
     if flow.seen != now {
         flow.seen = now;

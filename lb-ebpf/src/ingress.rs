@@ -81,9 +81,12 @@ fn find_or_open<A: Tables>(
     frontend: &Frontend,
 ) -> Result<&'static Flow<A>, Verdict> {
     let now = config::now();
-    let known = maps::find_flow(&packet.tuple).filter(|flow| !is_over(packet, flow, now));
-    let Some(flow) = known else {
-        open::run(skb, packet, frontend, now)?;
+    let known = maps::find_flow(&packet.tuple);
+    let is_taken = known
+        .as_ref()
+        .is_some_and(|flow| flow.flags & Flow::<A>::TAKEN != 0);
+    let Some(flow) = known.filter(|flow| !is_over(packet, flow, now)) else {
+        open::run(skb, packet, frontend, now, is_taken)?;
         return find_flow(packet);
     };
     if packet.is_tcp() {
@@ -117,11 +120,12 @@ fn find_flow<A: Tables>(packet: &Transport<A>) -> Result<&'static Flow<A>, Verdi
 #[inline(always)]
 fn is_over<A: Tables>(packet: &Transport<A>, flow: &Flow<A>, now: u32) -> bool {
     if packet.is_tcp() {
+        // One whose tuple the endpoint has taken otherwise begins anew, too.
         // A SYN after anything else came from the client is a new connection from a reused port (rule
         // 80); a SYN after nothing but SYNs is a retransmission and keeps its endpoint (rule 79), unless
         // it is too long after: else a port would stay bound to an endpoint that never answered.
         packet.is_open()
-            && (flow.flags & Flow::<A>::OPENED != 0
+            && (flow.flags & (Flow::<A>::OPENED | Flow::<A>::TAKEN) != 0
                 || flow.is_closed()
                 || is_past(flow.seen, now, config::SYN_TIMEOUT))
     } else {

@@ -37,6 +37,17 @@ pub fn ensure_flow<A: Tables>(packet: &Transport<A>) -> Step<()> {
     Ok(())
 }
 
+/// An endpoint answers a client's SYN by something else than SYN-ACK or RST: it has a connection with the
+/// client by this very tuple, one that was there before and that nobody told us of. The tuple is left to
+/// that one, and the client's next SYN to the VIP takes another port.
+#[inline(never)]
+pub fn give_back<A: Tables>(packet: &Transport<A>, reply: &Flow<A>) {
+    if let Some(forward) = maps::find_flow(&reply.forward_key(&packet.tuple)) {
+        forward.flags |= Flow::<A>::TAKEN;
+    }
+    maps::remove_flow(&packet.tuple);
+}
+
 /// Notes that moved connections are alive.
 #[inline(always)]
 pub fn passed(now: u32) {
@@ -90,6 +101,7 @@ fn move_port<A: Tables>(packet: &Transport<A>, now: u32) -> Step<()> {
         &packet.tuple,
         &mut flow,
         packet.tuple.hash(config::hash_seed()),
+        true,
     )?;
     maps::put_flow(&packet.tuple, &flow).map_err(|_| Verdict::FlowTableFull)?;
     Ok(())

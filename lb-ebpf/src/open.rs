@@ -18,13 +18,15 @@ use crate::{
 /// Source ports tried when the client's own one is taken, before the packet is dropped as `NoPort`.
 const PORT_TRIES: u32 = 8;
 
-/// Opens a flow for `packet`, which is addressed to `frontend`: both its entries.
+/// Opens a flow for `packet`, which is addressed to `frontend`: both its entries. `is_taken`: the client's
+/// own port is another connection's.
 #[inline(never)]
 pub fn run<A: Tables>(
     skb: &mut Skb,
     packet: &Transport<A>,
     frontend: &Frontend,
     now: u32,
+    is_taken: bool,
 ) -> Result<(), Verdict> {
     if frontend.slot_count == 0 {
         return Err(Verdict::NoEndpoint);
@@ -47,7 +49,7 @@ pub fn run<A: Tables>(
             Flow::<A>::OPENED
         },
     };
-    claim_reply(&packet.tuple, &mut flow, hash)?;
+    claim_reply(&packet.tuple, &mut flow, hash, is_taken)?;
     bridge::begin(skb, packet, &mut flow);
     maps::put_flow(&packet.tuple, &flow).map_err(|_| Verdict::FlowTableFull)?;
     maps::count_traffic(flow.traffic, |traffic| traffic.flows += 1);
@@ -58,18 +60,26 @@ pub fn run<A: Tables>(
     Ok(())
 }
 
-/// Makes the reply tuple of `flow` this flow's own, with another client port in it if a live flow
-/// answers by that tuple already (rule 99).
+/// Makes the reply tuple of `flow` this flow's own, with another client port in it if the client's own
+/// `is_taken` or a live flow answers by that tuple already (rule 99).
 #[inline(never)]
 pub fn claim_reply<A: Tables>(
     tuple: &FlowKey<A>,
     flow: &mut Flow<A>,
     hash: u32,
+    is_taken: bool,
 ) -> Result<(), Verdict> {
     let mut key = flow.reply_key(tuple);
     let entry = flow.reply_entry(tuple);
     let mut candidate = hash;
-    for _ in 0..PORT_TRIES {
+    for attempt in 0..PORT_TRIES {
+        if attempt > 0 || is_taken {
+            // Another port of the upper half, where clients take theirs from; a step that is odd visits
+            // them all.
+            candidate = candidate.wrapping_mul(0x9e37_79b1).wrapping_add(1);
+            flow.client_port = ((candidate >> 16) as u16 | 0x8000).to_be();
+            key.dport = flow.client_port;
+        }
         match maps::insert_flow(&key, &entry) {
             Ok(()) => return Ok(()),
             Err(Refused::Full) => return Err(Verdict::FlowTableFull),
@@ -83,11 +93,6 @@ pub fn claim_reply<A: Tables>(
         if is_free {
             return maps::put_flow(&key, &entry).map_err(|_| Verdict::FlowTableFull);
         }
-        // Another port of the upper half, where clients take theirs from; a step that is odd visits
-        // them all.
-        candidate = candidate.wrapping_mul(0x9e37_79b1).wrapping_add(1);
-        flow.client_port = ((candidate >> 16) as u16 | 0x8000).to_be();
-        key.dport = flow.client_port;
     }
     Err(Verdict::NoPort)
 }

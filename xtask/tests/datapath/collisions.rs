@@ -105,9 +105,8 @@ fn a_port_in_use_to_a_vip_serves_directly_to_the_endpoint_as_well() -> Result<()
     cluster.check_no_drops()
 }
 
-/// kube-proxy's conntrack knows the direct connection and moves the other; ours does not see it begin.
+/// Nothing tells that the direct connection is there before its endpoint is asked by the VIP as well.
 #[test]
-#[ignore = "known gap: connections without a service are not remembered"]
 fn a_port_in_use_directly_serves_to_a_vip_as_well() -> Result<()> {
     need_datapath!();
     let services = services();
@@ -163,16 +162,4 @@ fn a_datagram_socket_serves_to_two_vips_of_one_endpoint() -> Result<()> {
         ask_in_turns(&cluster, client, port, vips)
     })?;
     cluster.check_no_drops()
-}
-
-/// It would cost every datagram that is none of ours a lookup more.
-#[test]
-#[ignore = "known gap: datagrams without a service are not moved to another port"]
-fn a_datagram_socket_serves_to_a_vip_and_directly_to_its_endpoint() -> Result<()> {
-    need_datapath!();
-    let services = services();
-    let cluster = Cluster::start(&services)?;
-    for_all_pairs(&cluster, &services, |client, port, [vip, _], direct| {
-        ask_in_turns(&cluster, client, port, [vip, direct])
-    })
 }
