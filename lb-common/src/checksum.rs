@@ -121,7 +121,7 @@ mod tests {
             mut bytes in prop::collection::vec(any::<u8>(), 8..64),
             at in 0usize..28, new in any::<u32>(),
         ) {
-            let at = at * 2 % (bytes.len() - 4 + 1) & !1;
+            let at = (at * 2 % (bytes.len() - 4 + 1)) & !1;
             let before = checksum(0, &bytes);
             let old = u32::from_ne_bytes(bytes[at..at + 4].try_into().unwrap());
             bytes[at..at + 4].copy_from_slice(&new.to_ne_bytes());

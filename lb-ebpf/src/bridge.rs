@@ -21,12 +21,20 @@ const NO_NEIGHBOUR: i64 = 7;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
-/// A flow begins: if the client's device is a bridge's port, look for the endpoint's MAC.
+/// No MAC yet. A zero that the compiler does not know: of three that it knows it makes a call of memset,
+/// which is a loop over bytes with a stack frame of its own.
 #[inline(always)]
-pub fn begin<A: Tables>(skb: &mut Skb, packet: &Transport<A>, flow: &mut Flow<A>) {
-    if flow.peer != packet.tuple.src {
-        find_neighbour(skb, packet, flow);
-    }
+pub fn no_mac() -> [u16; 3] {
+    let zero: u64;
+    // SAFETY: sets the register that it says it sets.
+    unsafe { core::arch::asm!("{0} = 0", out(reg) zero, options(pure, nomem, nostack)) };
+    [zero as u16; 3]
+}
+
+/// Whether a flow that begins may turn out to stay on a bridge: the client's device is a bridge's port.
+#[inline(always)]
+pub fn may_switch<A: Tables>(skb: &Skb, packet: &Transport<A>, flow: &Flow<A>) -> bool {
+    flow.peer != packet.tuple.src && maps::find_bridge(skb.ifindex()).is_some()
 }
 
 /// Looks for the endpoint's MAC on the bridge that the packet came in by.

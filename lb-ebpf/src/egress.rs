@@ -11,7 +11,6 @@ use lb_common::{
 use crate::{
     config,
     exit::{Exit, Step, end},
-    icmp,
     ingress::end_flags,
     maps::{self, Tables},
     moved,
@@ -23,7 +22,7 @@ use crate::{
 pub fn run<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
     match parse::<A>(&skb.cursor(), l3) {
         Some(Packet::Transport(packet)) => end(to_client(skb, &packet)),
-        Some(Packet::Icmp) => icmp::to_client::<A>(skb, l3),
+        Some(Packet::Icmp) => Exit::Icmp,
         None => Exit::NotOurs,
     }
 }

@@ -8,6 +8,9 @@ pub enum Exit {
     NotOurs,
     /// It concerns a service: counted once.
     Counted(Verdict),
+    /// It is ICMP and takes the way of [`crate::icmp`]. That begins anew where this one began: nested, the
+    /// two would need more stack than kernels before 6.8 grant, which round each frame up to 32 bytes.
+    Icmp,
 }
 
 impl From<Verdict> for Exit {

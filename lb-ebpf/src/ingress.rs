@@ -15,7 +15,6 @@ use lb_common::{
 use crate::{
     bridge, config,
     exit::{Exit, Step, end},
-    icmp,
     maps::{self, Tables},
     moved, open,
     skb::Skb,
@@ -26,7 +25,7 @@ use crate::{
 pub fn run<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
     match parse::<A>(&skb.cursor(), l3) {
         Some(Packet::Transport(packet)) => end(to_endpoint(skb, &packet)),
-        Some(Packet::Icmp) => icmp::to_endpoint::<A>(skb, l3),
+        Some(Packet::Icmp) => Exit::Icmp,
         None => Exit::NotOurs,
     }
 }
@@ -68,20 +67,22 @@ fn find_or_open<A: Tables>(
 ) -> Result<&'static Flow<A>, Verdict> {
     let now = config::now();
     let known = maps::find_flow(&packet.tuple).filter(|flow| !is_over(packet, flow, now));
-    let Some(flow) = known else {
-        open::run(skb, packet, frontend, now)?;
-        return find_flow(packet);
-    };
-    if packet.is_tcp() {
-        follow(packet, flow);
-    }
-    if flow.seen != now {
-        flow.seen = now;
-        // The reply tuple of a flow that ended may be another's, or a direct connection's, by now.
-        if !flow.is_closed() {
-            open::ensure_reply(packet, flow, now)?;
+    let flow = if let Some(flow) = known {
+        if packet.is_tcp() {
+            follow(packet, flow);
         }
-    }
+        if flow.seen != now {
+            flow.seen = now;
+            // The reply tuple of a flow that ended may be another's, or a direct connection's, by now.
+            if !flow.is_closed() {
+                open::ensure_reply(packet, flow, now)?;
+            }
+        }
+        flow
+    } else {
+        open::run(skb, packet, frontend, now)?;
+        find_flow(packet)?
+    };
     if flow.flags & Flow::<A>::L2_PENDING != 0 {
         bridge::find_neighbour(skb, packet, flow);
     }
@@ -90,10 +91,8 @@ fn find_or_open<A: Tables>(
 
 /// The forward entry that was made just now.
 #[inline(always)]
-fn find_flow<A: Tables>(packet: &Transport<A>) -> Result<&'static Flow<A>, Verdict> {
-    maps::find_flow(&packet.tuple)
-        .map(|flow| &*flow)
-        .ok_or(Verdict::FlowTableFull)
+fn find_flow<A: Tables>(packet: &Transport<A>) -> Result<&'static mut Flow<A>, Verdict> {
+    maps::find_flow(&packet.tuple).ok_or(Verdict::FlowTableFull)
 }
 
 /// Whether the packet begins a new flow on an old one's tuple.

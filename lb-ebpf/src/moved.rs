@@ -12,7 +12,7 @@ use lb_common::{
 };
 
 use crate::{
-    config,
+    bridge, config,
     egress::find_reply,
     exit::{Exit, Step},
     maps::{self, Tables},
@@ -84,7 +84,7 @@ fn move_port<A: Tables>(packet: &Transport<A>, now: u32) -> Step<()> {
         client_port: packet.tuple.sport,
         traffic: Flow::<A>::NO_SERVICE,
         seen: now,
-        mac: [0; 3],
+        mac: bridge::no_mac(),
         flags: 0,
     };
     open::claim_reply(

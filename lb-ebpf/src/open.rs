@@ -39,7 +39,7 @@ pub fn run<A: Tables>(
         client_port: packet.tuple.sport,
         traffic: traffic_index(frontend.service, A::FAMILY),
         seen: now,
-        mac: [0; 3],
+        mac: bridge::no_mac(),
         flags: if packet.is_open() {
             0
         } else {
@@ -47,7 +47,9 @@ pub fn run<A: Tables>(
         },
     };
     claim_reply(&packet.tuple, &mut flow, hash)?;
-    bridge::begin(skb, packet, &mut flow);
+    if bridge::may_switch(skb, packet, &flow) {
+        flow.flags |= Flow::<A>::L2_PENDING;
+    }
     maps::put_flow(&packet.tuple, &flow).map_err(|_| Verdict::FlowTableFull)?;
     maps::count_traffic(flow.traffic, |traffic| traffic.flows += 1);
     info!(
@@ -77,7 +79,7 @@ fn reply_entry<A: Tables>(tuple: &FlowKey<A>, flow: &Flow<A>) -> Flow<A> {
         client_port: tuple.sport,
         traffic: flow.traffic,
         seen: flow.seen,
-        mac: [0; 3],
+        mac: bridge::no_mac(),
         flags: Flow::<A>::REPLY,
     }
 }

@@ -19,6 +19,7 @@ mod nat;
 mod packet;
 mod random;
 mod slots;
+mod stack;
 mod state;
 mod untouched;
 mod verdicts;
