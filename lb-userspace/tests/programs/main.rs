@@ -4,6 +4,7 @@
 //! leaves must equal the one built anew with the right addresses, so its checksums are right as well;
 //! the tables hold for both families. Needs root; without, each test says so and passes.
 
+mod bridge;
 mod collisions;
 mod cost;
 mod flows;
