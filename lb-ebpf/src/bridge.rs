@@ -21,12 +21,10 @@ const NO_NEIGHBOUR: i64 = 7;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
-/// A flow begins: if the client's device is a bridge's port, look for the endpoint's MAC.
+/// Whether a flow that begins may turn out to stay on a bridge: the client's device is a bridge's port.
 #[inline(always)]
-pub fn begin<A: Tables>(skb: &mut Skb, packet: &Transport<A>, flow: &mut Flow<A>) {
-    if flow.peer != packet.tuple.src {
-        find_neighbour(skb, packet, flow);
-    }
+pub fn may_switch<A: Tables>(skb: &Skb, packet: &Transport<A>, flow: &Flow<A>) -> bool {
+    flow.peer != packet.tuple.src && maps::find_bridge(skb.ifindex()).is_some()
 }
 
 /// Once a tick: has the next lookup be made with this packet, for an endpoint's address may have gone to

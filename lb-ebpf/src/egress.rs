@@ -12,7 +12,6 @@ use lb_common::{
 use crate::{
     config,
     exit::{Exit, Step, end},
-    icmp,
     maps::{self, Tables},
     moved,
     skb::Skb,
@@ -24,7 +23,7 @@ use crate::{
 pub fn run<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
     match parse::<A>(&skb.cursor(), l3) {
         Some(Packet::Transport(packet)) => end(to_client(skb, &packet)),
-        Some(Packet::Icmp) => icmp::to_client::<A>(skb, l3),
+        Some(Packet::Icmp) => Exit::Icmp,
         None => Exit::NotOurs,
     }
 }
@@ -36,12 +35,10 @@ fn to_client<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<Verdict> {
         return Err(Verdict::Fragment.into());
     }
     if flow.flags & Flow::<A>::AWAITS_SYN_ACK != 0 {
-        if packet.flags & Tcp::SYN != 0 {
-            flow.flags &= !Flow::<A>::AWAITS_SYN_ACK;
-        } else if packet.flags & Tcp::RST == 0 {
-            moved::give_back(packet, flow);
+        if packet.flags & (Tcp::SYN | Tcp::RST) == 0 && moved::give_back(packet, flow) {
             return Err(Exit::NotOurs);
         }
+        flow.flags &= !Flow::<A>::AWAITS_SYN_ACK;
     }
     let now = config::now();
     if flow.seen != now {

@@ -8,6 +8,8 @@ pub enum Exit {
     NotOurs,
     /// It concerns a service: counted once.
     Counted(Verdict),
+    /// It is ICMP and takes the way of [`crate::icmp`].
+    Icmp,
 }
 
 impl From<Verdict> for Exit {

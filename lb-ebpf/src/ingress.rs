@@ -16,9 +16,8 @@ use lb_common::{
 use crate::{
     bridge, config,
     exit::{Exit, Step, end},
-    icmp,
     maps::{self, Tables},
-    moved, open, reject,
+    moved, open,
     skb::Skb,
     twin,
 };
@@ -27,11 +26,8 @@ use crate::{
 #[inline(never)]
 pub fn run<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
     match parse::<A>(&skb.cursor(), l3) {
-        Some(Packet::Transport(packet)) => match end(to_endpoint(skb, &packet)) {
-            Exit::Counted(Verdict::NoEndpoint) => reject::run(skb, &packet, Verdict::NoEndpoint),
-            exit => exit,
-        },
-        Some(Packet::Icmp) => icmp::to_endpoint::<A>(skb, l3),
+        Some(Packet::Transport(packet)) => end(to_endpoint(skb, &packet)),
+        Some(Packet::Icmp) => Exit::Icmp,
         None => Exit::NotOurs,
     }
 }
@@ -55,7 +51,7 @@ fn to_endpoint<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<Verdict>
         Some(frontend) => find_or_open(skb, packet, frontend)?,
         None if packet.is_tcp() => {
             moved::ensure_flow(packet)?;
-            find_flow(packet)?
+            &*find_flow(packet)?
         }
         None => return Err(Exit::NotOurs),
     };
@@ -85,23 +81,25 @@ fn find_or_open<A: Tables>(
     let is_taken = known
         .as_ref()
         .is_some_and(|flow| flow.flags & Flow::<A>::TAKEN != 0);
-    let Some(flow) = known.filter(|flow| !is_over(packet, flow, now)) else {
+    let flow = if let Some(flow) = known.filter(|flow| !is_over(packet, flow, now)) {
+        if packet.is_tcp() {
+            follow(packet, flow);
+        }
+        if flow.seen != now {
+            flow.seen = now;
+            // The reply tuple of a flow that ended may be another's, or a direct connection's, by now.
+            if !flow.is_closed() {
+                twin::ensure_reply(packet, flow, now)?;
+            }
+            if !packet.is_tcp() {
+                bridge::ask_again(flow);
+            }
+        }
+        flow
+    } else {
         open::run(skb, packet, frontend, now, is_taken)?;
-        return find_flow(packet);
+        find_flow(packet)?
     };
-    if packet.is_tcp() {
-        follow(packet, flow);
-    }
-    if flow.seen != now {
-        flow.seen = now;
-        // The reply tuple of a flow that ended may be another's, or a direct connection's, by now.
-        if !flow.is_closed() {
-            twin::ensure_reply(packet, flow, now)?;
-        }
-        if !packet.is_tcp() {
-            bridge::ask_again(flow);
-        }
-    }
     if flow.flags & Flow::<A>::L2_PENDING != 0 {
         bridge::find_neighbour(skb, packet, flow);
     }
@@ -110,10 +108,8 @@ fn find_or_open<A: Tables>(
 
 /// The forward entry that was made just now.
 #[inline(always)]
-fn find_flow<A: Tables>(packet: &Transport<A>) -> Result<&'static Flow<A>, Verdict> {
-    maps::find_flow(&packet.tuple)
-        .map(|flow| &*flow)
-        .ok_or(Verdict::FlowTableFull)
+fn find_flow<A: Tables>(packet: &Transport<A>) -> Result<&'static mut Flow<A>, Verdict> {
+    maps::find_flow(&packet.tuple).ok_or(Verdict::FlowTableFull)
 }
 
 /// Whether the packet begins a new flow on an old one's tuple.

@@ -40,18 +40,18 @@ use lb_common::{
     verdict::Action,
 };
 
-use crate::{exit::Exit, skb::Skb};
+use crate::{exit::Exit, maps::Tables, skb::Skb};
 
 /// Packets that enter by a device: from a client to a VIP.
 #[classifier]
 pub fn tc_ingress(ctx: TcContext) -> i32 {
-    enter(ctx, ingress::run::<V4>, ingress::run::<V6>)
+    enter::<Ingress>(ctx)
 }
 
 /// Packets that leave by a device: from an endpoint back to the client.
 #[classifier]
 pub fn tc_egress(ctx: TcContext) -> i32 {
-    enter(ctx, egress::run::<V4>, egress::run::<V6>)
+    enter::<Egress>(ctx)
 }
 
 /// The flow clock as a return value, so that the agent can find out how fast it ticks here: the kernel
@@ -61,20 +61,69 @@ pub fn clock(_: TcContext) -> i32 {
     config::jiffies() as i32
 }
 
+/// What a program does with packets of one family, given the offset of the IP header.
+trait Hook {
+    /// Nearly every packet's way.
+    fn run<A: Tables>(skb: &mut Skb, l3: u16) -> Exit;
+
+    /// What is rare, and begins anew where `run` began: nested, the two would need more stack than kernels
+    /// before 6.8 grant, which round each frame up to 32 bytes.
+    fn run_rare<A: Tables>(skb: &mut Skb, l3: u16, exit: Exit) -> Exit;
+
+    #[inline(always)]
+    fn family<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
+        let exit = Self::run::<A>(skb, l3);
+        Self::run_rare::<A>(skb, l3, exit)
+    }
+}
+
+struct Ingress;
+
+impl Hook for Ingress {
+    #[inline(always)]
+    fn run<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
+        ingress::run::<A>(skb, l3)
+    }
+
+    #[inline(always)]
+    fn run_rare<A: Tables>(skb: &mut Skb, l3: u16, exit: Exit) -> Exit {
+        match exit {
+            Exit::Icmp => icmp::to_endpoint::<A>(skb, l3),
+            Exit::Counted(why) if matches!(why.action(), Action::Reply) => {
+                reject::run::<A>(skb, l3, why)
+            }
+            exit => exit,
+        }
+    }
+}
+
+struct Egress;
+
+impl Hook for Egress {
+    #[inline(always)]
+    fn run<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
+        egress::run::<A>(skb, l3)
+    }
+
+    #[inline(always)]
+    fn run_rare<A: Tables>(skb: &mut Skb, l3: u16, exit: Exit) -> Exit {
+        match exit {
+            Exit::Icmp => icmp::to_client::<A>(skb, l3),
+            exit => exit,
+        }
+    }
+}
+
 /// The way of every packet: link layer, family, the family's body, one verdict.
 #[inline(always)]
-fn enter(
-    ctx: TcContext,
-    v4: impl Fn(&mut Skb, u16) -> Exit,
-    v6: impl Fn(&mut Skb, u16) -> Exit,
-) -> i32 {
+fn enter<H: Hook>(ctx: TcContext) -> i32 {
     let mut skb = Skb::new(ctx);
     let Some(l2) = skb.parse_l2() else {
         return TC_ACT_UNSPEC;
     };
     let exit = match l2.ethertype {
-        ethertype::IPV4 => v4(&mut skb, l2.payload),
-        ethertype::IPV6 => v6(&mut skb, l2.payload),
+        ethertype::IPV4 => H::family::<V4>(&mut skb, l2.payload),
+        ethertype::IPV6 => H::family::<V6>(&mut skb, l2.payload),
         _ => return TC_ACT_UNSPEC,
     };
     let Exit::Counted(verdict) = exit else {

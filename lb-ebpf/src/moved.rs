@@ -6,7 +6,7 @@
 //! source port. Only while such connections exist do other packets look for them.
 
 use lb_common::{
-    flow::{Flow, is_past},
+    flow::{Flow, is_past, no_mac},
     parse::Transport,
     verdict::Verdict,
 };
@@ -39,13 +39,19 @@ pub fn ensure_flow<A: Tables>(packet: &Transport<A>) -> Step<()> {
 
 /// An endpoint answers a client's SYN by something else than SYN-ACK or RST: it has a connection with the
 /// client by this very tuple, one that was there before and that nobody told us of. The tuple is left to
-/// that one, and the client's next SYN to the VIP takes another port.
+/// that one, and the client's next SYN to the VIP takes another port. False if it is not so: the client
+/// has gone on, so the SYN-ACK has reached it some other way.
 #[inline(never)]
-pub fn give_back<A: Tables>(packet: &Transport<A>, reply: &Flow<A>) {
-    if let Some(forward) = maps::find_flow(&reply.forward_key(&packet.tuple)) {
-        forward.flags |= Flow::<A>::TAKEN;
+pub fn give_back<A: Tables>(packet: &Transport<A>, reply: &Flow<A>) -> bool {
+    let Some(forward) = maps::find_flow(&reply.forward_key(&packet.tuple)) else {
+        return false;
+    };
+    if forward.flags & Flow::<A>::OPENED != 0 {
+        return false;
     }
+    forward.flags |= Flow::<A>::TAKEN;
     maps::remove_flow(&packet.tuple);
+    true
 }
 
 /// Notes that moved connections are alive.
@@ -94,7 +100,7 @@ fn move_port<A: Tables>(packet: &Transport<A>, now: u32) -> Step<()> {
         client_port: packet.tuple.sport,
         traffic: Flow::<A>::NO_SERVICE,
         seen: now,
-        mac: [0; 3],
+        mac: no_mac(),
         flags: 0,
     };
     open::claim_reply(

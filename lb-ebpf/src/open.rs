@@ -2,7 +2,7 @@
 
 use aya_log_ebpf::info;
 use lb_common::{
-    flow::{Flow, FlowKey},
+    flow::{Flow, FlowKey, no_mac},
     parse::Transport,
     tables::{Frontend, traffic_index},
     verdict::Verdict,
@@ -42,7 +42,7 @@ pub fn run<A: Tables>(
         client_port: packet.tuple.sport,
         traffic: traffic_index(frontend.service, A::FAMILY),
         seen: now,
-        mac: [0; 3],
+        mac: no_mac(),
         flags: if packet.is_open() {
             0
         } else {
@@ -50,7 +50,9 @@ pub fn run<A: Tables>(
         },
     };
     claim_reply(&packet.tuple, &mut flow, hash, is_taken)?;
-    bridge::begin(skb, packet, &mut flow);
+    if bridge::may_switch(skb, packet, &flow) {
+        flow.flags |= Flow::<A>::L2_PENDING;
+    }
     maps::put_flow(&packet.tuple, &flow).map_err(|_| Verdict::FlowTableFull)?;
     maps::count_traffic(flow.traffic, |traffic| traffic.flows += 1);
     info!(

@@ -6,37 +6,43 @@
 
 use lb_common::{
     headers::{Tcp, Udp, len},
-    parse::Transport,
+    parse::{Packet, Transport, parse},
     reply::{Segment, icmp_room, is_plain, write_reset, write_unreachable},
     verdict::Verdict,
 };
 
 use crate::{
     config,
-    exit::{Exit, Step, end},
+    exit::Exit,
     maps::{self, Tables},
     skb::Skb,
 };
 
-/// Turns `packet` into its refusal; `verdict` says why it is refused.
+/// Turns the packet whose IP header stands at `l3` into its refusal; `why` says why it is refused.
 #[inline(never)]
-pub fn run<A: Tables>(skb: &mut Skb, packet: &Transport<A>, verdict: Verdict) -> Exit {
-    end(answer(skb, packet).map(|()| verdict))
+pub fn run<A: Tables>(skb: &mut Skb, l3: u16, why: Verdict) -> Exit {
+    Exit::Counted(match answer::<A>(skb, l3) {
+        Ok(()) => why,
+        Err(verdict) => verdict,
+    })
 }
 
 #[inline(always)]
-fn answer<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<()> {
+fn answer<A: Tables>(skb: &mut Skb, l3: u16) -> Result<(), Verdict> {
+    let Some(Packet::Transport(packet)) = parse::<A>(&skb.cursor(), l3) else {
+        return Err(Verdict::Unanswered);
+    };
     // A reset is never answered (RFC 9293, section 3.10.7.1).
-    if packet.flags & Tcp::RST != 0 || !is_plain(packet) {
-        return Err(Verdict::Unanswered.into());
+    if packet.flags & Tcp::RST != 0 || !is_plain(&packet) {
+        return Err(Verdict::Unanswered);
     }
     if !maps::take_reject(config::now(), config::reject_limit()) {
-        return Err(Verdict::RejectLimited.into());
+        return Err(Verdict::RejectLimited);
     }
     let written = if packet.is_tcp() {
-        reset(skb, packet)
+        reset(skb, &packet)
     } else {
-        unreachable(skb, packet)
+        unreachable(skb, &packet)
     };
     written.ok_or(Verdict::NotWritable)?;
     skb.swap_macs();

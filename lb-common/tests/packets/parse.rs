@@ -8,6 +8,9 @@ use crate::{
 const VLAN: u16 = 0x8100;
 const QINQ: u16 = 0x88a8;
 
+/// IPv6 extension headers: numbers and contents.
+type Chain<'a> = &'a [(u8, &'a [u8])];
+
 /// What a frame says of itself.
 fn expected(frame: &Frame, flags: u8) -> Found {
     Found::Transport {
@@ -97,7 +100,7 @@ fn ipv6_extension_chains_are_followed_as_far_as_they_may_be() {
     let auth: (u8, &[u8]) = (ext::AUTH, &[0; 22]);
     let long = [0u8; 8 * 256 - 2];
     let longest: (u8, &[u8]) = (ext::DEST_OPTS, &long);
-    let rows: &[(&str, &[(u8, &[u8])], bool)] = &[
+    let rows: &[(&str, Chain<'_>, bool)] = &[
         ("hop-by-hop", &[hop], true),
         ("routing, no segments left", &[arrived], true),
         (

@@ -4,6 +4,7 @@
 //! leaves must equal the one built anew with the right addresses, so its checksums are right as well;
 //! the tables hold for both families. Needs root; without, each test says so and passes.
 
+mod bridge;
 mod collisions;
 mod cost;
 mod flows;
@@ -20,6 +21,7 @@ mod packet;
 mod random;
 mod refusals;
 mod slots;
+mod stack;
 mod state;
 mod untouched;
 mod verdicts;
