@@ -26,7 +26,7 @@ fn talk(kernel: &mut Kernel, shows: &str, net: &Net, (vip, client, proto): Tuple
     let sent = Frame::of(proto, net.client, vip, flags);
     let delivered = sent.clone().from(client).to(net.endpoint());
     kernel.check(shows, Ingress, &sent, Becomes(&delivered, Verdict::Dnat));
-    let answer = Frame::of(proto, net.endpoint(), client, flag::ACK);
+    let answer = Frame::of(proto, net.endpoint(), client, flags & flag::SYN | flag::ACK);
     let told = answer.clone().from(vip).to(net.client);
     kernel.check(shows, Egress, &answer, Becomes(&told, Verdict::RevNat));
 }
@@ -187,7 +187,7 @@ fn a_direct_connection_on_the_port_of_a_live_flow_gets_another_port_and_disturbs
                 &sent,
                 Becomes(&delivered, Verdict::PortMoved),
             );
-            let answer = Frame::tcp(net.endpoint(), moved, flag::ACK);
+            let answer = Frame::tcp(net.endpoint(), moved, flags & flag::SYN | flag::ACK);
             let told = answer.clone().to(net.client);
             kernel.check(
                 "direct",

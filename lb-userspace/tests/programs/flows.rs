@@ -92,7 +92,11 @@ fn a_syn_on_a_finished_flow_gets_a_new_endpoint() {
         ),
         (
             "both FINs, the endpoint first",
-            &[(Egress, flag::FIN), (Ingress, flag::ACK | flag::FIN)],
+            &[
+                (Egress, flag::SYN | flag::ACK),
+                (Egress, flag::FIN),
+                (Ingress, flag::ACK | flag::FIN),
+            ],
         ),
         ("RST from the client", &[(Ingress, flag::RST)]),
         (

@@ -9,6 +9,7 @@ mod collisions;
 mod cost;
 mod flows;
 mod fragments;
+mod given_back;
 mod icmp;
 mod kernel;
 mod nat;

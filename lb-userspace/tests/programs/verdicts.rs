@@ -21,7 +21,7 @@ fn way(verdict: Verdict, net: &Net) -> Way {
     let (_, kind) = net.icmp_errors()[0];
     let sent = Frame::tcp(net.client, net.vip, flag::SYN);
     let delivered = sent.clone().to(net.endpoint());
-    let answer = Frame::tcp(net.endpoint(), net.client, flag::ACK);
+    let answer = Frame::tcp(net.endpoint(), net.client, flag::SYN | flag::ACK);
     let told = answer.clone().from(net.vip);
     match verdict {
         Verdict::Dnat => Way::By(Ingress, sent),
