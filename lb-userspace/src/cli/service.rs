@@ -234,7 +234,7 @@ fn details_table(details: &Details) -> String {
             text += &format!("  -> {endpoint}\n");
         }
         if row.endpoints.is_empty() {
-            text += "  no endpoints: packets are dropped\n";
+            text += "  no endpoints: clients are refused\n";
         }
     }
     text
