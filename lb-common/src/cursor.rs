@@ -121,6 +121,13 @@ fn is_aligned(at: *mut u8) -> bool {
 /// compiler would compute the pointer anew behind the comparison, from a start and an offset, and the
 /// verifier would refuse the program.
 #[inline(always)]
+#[cfg_attr(
+    target_arch = "bpf",
+    expect(
+        clippy::pointers_in_nomem_asm_block,
+        reason = "the memory it points to is not touched"
+    )
+)]
 fn opaque(pointer: *mut u8) -> *mut u8 {
     #[cfg(target_arch = "bpf")]
     {

@@ -30,6 +30,16 @@ pub struct FlowKey<A> {
 }
 
 impl<A: Address> FlowKey<A> {
+    /// The IP protocol number as it stands in a header.
+    #[inline(always)]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "only ever made of one byte"
+    )]
+    pub const fn protocol(&self) -> u8 {
+        self.proto as u8
+    }
+
     /// The tuple of the packets that answer this one's.
     #[inline(always)]
     #[must_use]
@@ -183,10 +193,10 @@ impl<A: Address> Flow<A> {
 pub fn no_mac() -> [u16; 3] {
     #[cfg(target_arch = "bpf")]
     {
-        let zero: u64;
+        let zero: u16;
         // SAFETY: sets the register that it says it sets.
         unsafe { core::arch::asm!("{0} = 0", out(reg) zero, options(pure, nomem, nostack)) };
-        [zero as u16; 3]
+        [zero; 3]
     }
     #[cfg(not(target_arch = "bpf"))]
     [0; 3]

@@ -44,7 +44,12 @@ pub fn find_neighbour<A: Tables>(skb: &mut Skb, packet: &Transport<A>, flow: &mu
     let Some(bridge) = maps::find_bridge(skb.ifindex()) else {
         return;
     };
-    let mut route = question::<A>(bridge, &packet.tuple.src, &flow.peer, packet.tuple.proto);
+    let mut route = question::<A>(
+        bridge,
+        &packet.tuple.src,
+        &flow.peer,
+        packet.tuple.protocol(),
+    );
     let answer = skb.find_route(&mut route);
     flow.flags &= !(Flow::<A>::L2 | Flow::<A>::L2_PENDING);
     if route.ifindex != bridge {
@@ -69,7 +74,7 @@ pub fn find_neighbour<A: Tables>(skb: &mut Skb, packet: &Transport<A>, flow: &mu
 
 /// The question: how would a packet from `src`, coming in by the bridge, go to `dst`?
 #[inline(always)]
-fn question<A: Tables>(bridge: u32, src: &A, dst: &A, proto: u32) -> Route {
+fn question<A: Tables>(bridge: u32, src: &A, dst: &A, proto: u8) -> Route {
     let four = |address: &A| {
         let words = address.words();
         match A::FAMILY {
@@ -82,7 +87,7 @@ fn question<A: Tables>(bridge: u32, src: &A, dst: &A, proto: u32) -> Route {
             Family::V4 => AF_INET,
             Family::V6 => AF_INET6,
         },
-        proto: proto as u8,
+        proto,
         ports: [0; 2],
         tot_len: 0,
         ifindex: bridge,

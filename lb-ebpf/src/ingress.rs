@@ -35,7 +35,7 @@ pub fn run<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
 #[inline(always)]
 fn to_endpoint<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<Verdict> {
     let tuple = &packet.tuple;
-    let key = FrontendKey::new(tuple.dst, tuple.dport, tuple.proto as u8);
+    let key = FrontendKey::new(tuple.dst, tuple.dport, tuple.protocol());
     let flow = match maps::find_frontend(&key) {
         Some(frontend) if packet.is_fragment => {
             // The pieces that follow have no ports, so they could not follow (rule 98). Refusing needs

@@ -57,6 +57,7 @@ pub fn tc_egress(ctx: TcContext) -> i32 {
 /// The flow clock as a return value, so that the agent can find out how fast it ticks here: the kernel
 /// does not say what its HZ is.
 #[classifier]
+#[expect(clippy::cast_possible_truncation, reason = "the low half is the clock")]
 pub fn clock(_: TcContext) -> i32 {
     config::jiffies() as i32
 }

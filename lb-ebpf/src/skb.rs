@@ -21,7 +21,7 @@ use lb_common::{
 
 /// Bytes that hold every header the parser may look at, in nearly all packets: Ethernet, two tags, IPv6,
 /// an extension or two, TCP; or an ICMP error with what it embeds.
-const HEADERS: usize = 128;
+const HEADERS: u32 = 128;
 
 /// `struct bpf_fib_lookup` (uapi/linux/bpf.h), without its unions.
 #[repr(C)]
@@ -50,7 +50,15 @@ pub struct Route {
     pub dmac: [u16; 3],
 }
 
-const _: () = assert!(size_of::<Route>() == size_of::<aya_ebpf::bindings::bpf_fib_lookup>());
+impl Route {
+    /// Size in bytes, as the helper takes it.
+    const SIZE: i32 = 64;
+}
+
+const _: () = {
+    assert!(size_of::<Route>() == size_of::<aya_ebpf::bindings::bpf_fib_lookup>());
+    assert!(size_of::<Route>() == Route::SIZE as usize);
+};
 
 /// A packet in a TC program.
 pub struct Skb {
@@ -74,13 +82,15 @@ impl Skb {
     /// Reads the link layer, after making sure that the headers are in the linear part.
     #[inline(always)]
     pub fn parse_l2(&mut self) -> Option<L2> {
-        let linear = self.ctx.data_end() - self.ctx.data();
-        if linear < HEADERS && (linear as u32) < self.ctx.len() {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a packet's linear part is below 64 KiB"
+        )]
+        let linear = (self.ctx.data_end() - self.ctx.data()) as u32;
+        if linear < HEADERS && linear < self.ctx.len() {
             // Rare: a device that delivers pages. Fails only without memory; then what is there is
             // parsed and the rest is "truncated".
-            let _ = self
-                .ctx
-                .pull_data(core::cmp::min(self.ctx.len(), HEADERS as u32));
+            let _ = self.ctx.pull_data(core::cmp::min(self.ctx.len(), HEADERS));
         }
         parse_l2(&self.cursor())
     }
@@ -208,6 +218,10 @@ impl Skb {
 
     /// What a hook returns to send the packet out by the device it came in by.
     #[inline(always)]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the helper returns an action, a small number"
+    )]
     pub fn send_back(&self) -> i32 {
         // SAFETY: only notes the device for after the program.
         unsafe { bpf_redirect(self.ifindex(), 0) as i32 }
@@ -224,8 +238,8 @@ impl Skb {
     /// Asks the routing table: `route` holds the question, then the answer.
     #[inline(always)]
     pub fn find_route(&mut self, route: &mut Route) -> i64 {
-        let size = size_of::<Route>() as i32;
+        let params = (&raw mut *route).cast();
         // SAFETY: context and parameters are valid for the call; the layout is the kernel's (asserted).
-        unsafe { bpf_fib_lookup(self.ctx.as_ptr(), (&raw mut *route).cast(), size, 0) }
+        unsafe { bpf_fib_lookup(self.ctx.as_ptr(), params, Route::SIZE, 0) }
     }
 }
