@@ -34,7 +34,10 @@ pub enum Command {
         command: ServiceCommand,
     },
     /// Remove everything duolb left in the kernel: programs, maps, pins
-    Cleanup,
+    Cleanup {
+        #[command(flatten)]
+        output: OutputArguments,
+    },
     /// Print a completion script for a shell
     Completions {
         /// Which shell

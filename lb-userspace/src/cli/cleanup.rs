@@ -2,19 +2,41 @@
 
 use anyhow::bail;
 use lb_common::tables::Device;
+use serde::Serialize;
 
-use crate::datapath::{attach::detach_clsact, netlink::Netlink, pins::Pins, view::View};
+use super::{arguments::OutputArguments, output::print};
+use crate::datapath::{attach::detach_clsact, netlink::Netlink, object, pins::Pins, view::View};
+
+/// What was removed.
+#[derive(Debug, Serialize)]
+struct Removed {
+    /// The pin directory.
+    pins: String,
+    /// Devices that had the programs.
+    devices: usize,
+    /// Maps that were pinned.
+    maps: usize,
+}
 
 /// Removes programs, maps and pins. Devices are those of the network namespace it runs in.
-pub(super) fn run(pins: &Pins) -> anyhow::Result<()> {
+pub(super) fn run(pins: &Pins, output: OutputArguments) -> anyhow::Result<()> {
     if pins.is_locked() {
         bail!(
             "{}: an agent is running; stop it first",
             pins.dir().display()
         );
     }
+    let mut removed = Removed {
+        pins: pins.dir().display().to_string(),
+        devices: 0,
+        maps: object::MAPS
+            .iter()
+            .filter(|name| pins.map(name).exists())
+            .count(),
+    };
     if pins.exist() {
         let devices = View::open(pins.clone())?.devices()?;
+        removed.devices = devices.len();
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?
@@ -22,7 +44,13 @@ pub(super) fn run(pins: &Pins) -> anyhow::Result<()> {
     }
     // The links are held by nothing but their pins: with them go the programs.
     pins.remove()?;
-    Ok(())
+    print(output, &removed, |removed| match removed.maps {
+        0 => format!("nothing to remove in {}", removed.pins),
+        maps => format!(
+            "removed the programs of {} devices and {maps} maps from {}",
+            removed.devices, removed.pins
+        ),
+    })
 }
 
 /// Removes what pins do not hold: the filters of clsact, and the qdiscs that are our own.

@@ -27,7 +27,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Service {
             command: ServiceCommand::Get { name, output },
         } => service::get(pins, &name, output),
-        Command::Cleanup => cleanup::run(&pins),
+        Command::Cleanup { output } => cleanup::run(&pins, output),
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,

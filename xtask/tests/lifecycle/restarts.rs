@@ -172,7 +172,12 @@ fn a_second_agent_on_the_same_pins_is_refused_and_cleanup_leaves_nothing() -> Re
             "cleanup went under a running agent"
         );
         lab.agent_mut("node-1").stop()?;
-        lab.agent("node-1").duolb(&["cleanup"])?;
+        let removed = lab.agent("node-1").duolb(&["cleanup", "-o", "json"])?;
+        let removed: Value = serde_json::from_str(&removed)?;
+        ensure!(
+            removed["devices"] == 3 && removed["maps"].as_u64() > Some(10),
+            "{removed}"
+        );
         ensure!(
             !lab.agent("node-1").bpffs().exists(),
             "{mode}: pins are left"
