@@ -4,7 +4,8 @@
 //! turn out to be on the same bridge; routed, the request would pass the node's firewall while the
 //! switched answer would not, and a firewall that drops what conntrack finds invalid would cut the flow
 //! in half. So the frame is addressed to the endpoint's MAC instead, and both directions are switched,
-//! as the pods' direct traffic is. The routing table is asked once per flow.
+//! as the pods' direct traffic is. The routing table is asked when a flow
+//! begins, and for UDP once a tick.
 
 use lb_common::{address::Family, flow::Flow, headers::Eth, parse::Transport};
 

@@ -24,6 +24,7 @@ static TCP_TIMEOUT: Global<u32> = Global::new(86_400);
 /// Ticks after which a SYN is no retransmission of the one before: Linux waits 120 s at most between
 /// two (TCP_RTO_MAX).
 pub const SYN_TIMEOUT: u32 = 128;
+
 /// Refusals a CPU answers in a tick; beyond that, clients are left waiting.
 #[unsafe(no_mangle)]
 static REJECT_LIMIT: Global<u32> = Global::new(1000);

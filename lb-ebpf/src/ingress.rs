@@ -1,7 +1,7 @@
 //! Packets that enter by a device: from a client to a VIP (DNAT).
 //!
 //! An established packet pays one frontend lookup and one flow lookup; a packet that is none of ours
-//! pays the first only.
+//! pays the first only, or a SYN both (see `moved`).
 
 use lb_common::{
     flow::{Flow, is_past},
@@ -116,10 +116,10 @@ fn find_flow<A: Tables>(packet: &Transport<A>) -> Result<&'static mut Flow<A>, V
 #[inline(always)]
 fn is_over<A: Tables>(packet: &Transport<A>, flow: &Flow<A>, now: u32) -> bool {
     if packet.is_tcp() {
-        // One whose tuple the endpoint has taken otherwise begins anew, too.
         // A SYN after anything else came from the client is a new connection from a reused port (rule
         // 80); a SYN after nothing but SYNs is a retransmission and keeps its endpoint (rule 79), unless
-        // it is too long after: else a port would stay bound to an endpoint that never answered.
+        // it is too long after (else a port would stay bound to an endpoint that never answered) or the
+        // endpoint turned out to use the tuple for another connection.
         packet.is_open()
             && (flow.flags & (Flow::<A>::OPENED | Flow::<A>::TAKEN) != 0
                 || flow.is_closed()

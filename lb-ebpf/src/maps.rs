@@ -122,12 +122,11 @@ pub fn find_endpoint<A: Tables>(slot: u32) -> Option<&'static Endpoint<A>> {
 /// A flow's entry, in place.
 #[inline(always)]
 pub fn find_flow<A: Tables>(key: &FlowKey<A>) -> Option<&'static mut Flow<A>> {
+    let flow = A::flows().get_ptr_mut(key)?;
     // SAFETY: the element stays readable and writable until the program returns, even when it is
     // evicted meanwhile. Other CPUs may write the same fields: each is written whole by one store, and
     // any order of those stores leaves a state that the flow may be in.
-    A::flows()
-        .get_ptr_mut(key)
-        .map(|flow| unsafe { &mut *flow })
+    Some(unsafe { &mut *flow })
 }
 
 /// Inserts a flow's entry unless there is one.

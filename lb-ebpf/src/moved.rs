@@ -3,7 +3,8 @@
 //! A client that used port p to a VIP and then uses p directly to the same endpoint would get its
 //! answers translated, as if they were the VIP's. A SYN that is no service's therefore looks for a reply
 //! entry in its way: one that is over is removed, one that is alive makes this connection take another
-//! source port. Only while such connections exist do other packets look for them.
+//! source port. Only while such connections exist do other packets look for them. Where the direct
+//! connection was there first, its endpoint tells, and the flow through the VIP moves (`give_back`).
 
 use lb_common::{
     flow::{Flow, is_past, no_mac},

@@ -91,7 +91,7 @@ pub struct AgentArguments {
     /// default
     #[arg(long, value_name = "CIDR[,CIDR]", default_value = "")]
     pub service_cluster_ip_range: OptionalCidrs,
-    /// Name of this node, if it is not the host name
+    /// Name of this node, if it is not the host name (for local policies, which are not served yet)
     #[arg(long, value_name = "NAME")]
     pub hostname_override: Option<String>,
     /// Devices to put the programs on, `*` standing for anything; default: all that fit

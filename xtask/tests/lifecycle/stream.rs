@@ -48,6 +48,13 @@ impl Streams {
             streams.spawn(format!("TCP {to}"), move |stop, rounds| {
                 tcp_requests(tcp, stop, rounds)
             });
+            let (stop, rounds) = (Arc::clone(&streams.stop), Arc::clone(&streams.rounds));
+            // A thread is in the namespace of the one that started it.
+            let connections =
+                client.run(move || thread::spawn(move || new_connections(to, &stop, &rounds)))?;
+            streams
+                .threads
+                .push((format!("connections to {to}"), connections));
             streams.spawn(format!("UDP {to}"), move |stop, rounds| {
                 udp_requests(&udp, to, stop, rounds)
             });
@@ -114,6 +121,11 @@ fn tcp_requests(mut tcp: TcpStream, stop: &AtomicBool, rounds: &AtomicU64) -> Re
         ensure!(sent == back, "wrong bytes came back");
         Ok(true)
     })
+}
+
+fn new_connections(to: SocketAddr, stop: &AtomicBool, rounds: &AtomicU64) -> Result<Done> {
+    let probe = Probe::new(Protocol::Tcp, to);
+    repeat(stop, rounds, |_| Ok(probe.run().map(|_| true)?))
 }
 
 fn udp_requests(
