@@ -4,6 +4,7 @@
 //! between is gone. Nothing is written to the maps before the first `InitDone` (rule 5).
 
 pub mod manifests;
+pub mod objects;
 
 use crate::model::{EndpointSlice, ObjectKey, Service};
 

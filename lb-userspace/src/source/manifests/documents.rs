@@ -5,7 +5,8 @@
 
 use std::path::Path;
 
-use super::{json, problem::Wrong, tree::Node, yaml};
+use super::{json, yaml};
+use crate::source::objects::{problem::Wrong, tree::Node};
 
 /// The documents of the file `name` with content `text`, each parsed or not.
 pub(super) fn parse(name: &str, text: &str) -> Vec<Result<Node, Wrong>> {

@@ -9,13 +9,13 @@ use std::net::IpAddr;
 
 use lb_common::address::Family;
 
-use super::{
-    cidrs::ServiceCidrs,
+use super::cidrs::ServiceCidrs;
+use crate::model::{IpFamilyPolicy, Service, ServiceKind};
+use crate::source::objects::{
     problem::{Fault, Wrong},
     service::ServiceSpec,
     tree::At,
 };
-use crate::model::{IpFamilyPolicy, Service, ServiceKind};
 
 /// What a Service has from before.
 #[derive(Clone, Copy, Debug)]

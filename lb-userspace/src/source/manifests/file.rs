@@ -6,13 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
-use super::{
-    objects::{self, SERVICE, SLICE, Said},
+use super::objects::{self, SERVICE, SLICE, Said};
+use crate::model::{EndpointSlice, ObjectKey};
+use crate::source::objects::{
     problem::{Fault, Problem, Subject, Wrong},
     service::ServiceSpec,
     tree::At,
 };
-use crate::model::{EndpointSlice, ObjectKey};
 
 /// What a file holds now.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{
+use crate::source::objects::{
     problem::{Fault, Wrong},
     tree::{Node, Value},
 };

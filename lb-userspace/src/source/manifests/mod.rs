@@ -9,7 +9,7 @@
 //!     └─ state                        files in, events out
 //!          ├─ file ── objects         what each file says, or last said
 //!          │            ├─ documents ── yaml, json ──> tree
-//!          │            └─ service, slice ── ports, names, loose_ip
+//!          │            └─ source::objects  what each object says, as any source reads it
 //!          └─ resolve ── families, allocate, cidrs    what the API server would fill in
 //! ```
 //!
@@ -24,16 +24,9 @@ mod documents;
 mod families;
 mod file;
 mod json;
-mod loose_ip;
-mod names;
 mod objects;
-mod ports;
-mod problem;
 mod resolve;
-mod service;
-mod slice;
 mod state;
-mod tree;
 mod watch;
 mod yaml;
 
@@ -43,8 +36,8 @@ mod tests;
 pub use self::{
     cidrs::{CidrError, ServiceCidrs},
     file::Content,
-    problem::{Fault, Problem, Subject},
     resolve::Assigned,
     state::{Manifests, Update},
     watch::{Error, Options, run},
 };
+pub use super::objects::{Fault, Problem, Subject};

@@ -4,14 +4,15 @@
 //! object that is wrong is reported and named, a document that cannot be told what it is makes the file
 //! incomplete; `file` draws the consequences.
 
-use super::{
-    documents, names,
+use super::documents;
+use crate::model::{EndpointSlice, ObjectKey};
+use crate::source::objects::{
+    names,
     problem::{Problem, Subject, Wrong},
     service::{self, ServiceSpec},
     slice,
     tree::{At, Node},
 };
-use crate::model::{EndpointSlice, ObjectKey};
 
 /// What one document, or one item of a List, came to.
 #[derive(Debug)]

@@ -12,11 +12,13 @@ use super::{
     allocate::{self, Pool},
     cidrs::ServiceCidrs,
     families::{self, Families, Held},
+};
+use crate::model::{ObjectKey, Service, ServiceKind};
+use crate::source::objects::{
     problem::{Fault, Wrong},
     service::ServiceSpec,
     tree::At,
 };
-use crate::model::{ObjectKey, Service, ServiceKind};
 
 /// The addresses that a Service had under an agent before this one, as the pinned maps tell.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -19,8 +19,10 @@ use super::{
     cidrs::ServiceCidrs,
     file::{Content, File, defined_twice},
     objects::{SERVICE, SLICE},
-    problem::{Problem, Subject},
     resolve::{self, Assigned},
+};
+use crate::source::objects::{
+    problem::{Problem, Subject},
     tree::At,
 };
 use crate::{

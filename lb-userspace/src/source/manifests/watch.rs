@@ -17,11 +17,11 @@ use super::{
     bell::Bell,
     cidrs::ServiceCidrs,
     directory::Directory,
-    problem::{Fault, Problem},
     resolve::Assigned,
     state::{Manifests, Update},
 };
 use crate::source::Event;
+use crate::source::objects::problem::{Fault, Problem};
 
 /// How often modification times are looked at.
 const POLL: Duration = Duration::from_millis(500);

@@ -8,7 +8,7 @@ use std::fmt;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Spanned, budget, options};
 
-use super::{
+use crate::source::objects::{
     problem::{Fault, Wrong},
     tree::{Node, Value},
 };

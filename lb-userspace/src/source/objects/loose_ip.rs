@@ -14,7 +14,7 @@ use super::{
 };
 
 /// The address that `text` stands for.
-pub(super) fn parse_loose(text: &str) -> Option<IpAddr> {
+pub(in crate::source) fn parse_loose(text: &str) -> Option<IpAddr> {
     let Some((head, tail)) = text.rsplit_once(':') else {
         return parse_dotted(text).map(IpAddr::V4);
     };
@@ -46,14 +46,14 @@ fn parse_octet(text: &str) -> Option<u8> {
 }
 
 /// The address in `node`. An IPv4 address written as IPv6 (`::ffff:10.0.0.1`) is neither for Kubernetes.
-pub(super) fn address(node: &Node) -> Result<IpAddr, Wrong> {
+pub(in crate::source) fn address(node: &Node) -> Result<IpAddr, Wrong> {
     let parsed = parse_loose(node.text()?);
     let plain = parsed.filter(|ip| !matches!(ip, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some()));
     plain.ok_or_else(|| Wrong::new(node, Fault::Not("an IP address")))
 }
 
 /// The address in `node`, if it is of `family`.
-pub(super) fn address_of(node: &Node, family: Family) -> Result<IpAddr, Wrong> {
+pub(in crate::source) fn address_of(node: &Node, family: Family) -> Result<IpAddr, Wrong> {
     let ip = address(node)?;
     if Family::of(&ip) != family {
         return Err(Wrong::new(node, Fault::WrongFamily(family)));

@@ -34,7 +34,7 @@ pub struct Problem {
 
 impl Problem {
     /// A problem of a whole file.
-    pub(super) fn of_file(file: String, fault: Fault) -> Self {
+    pub(in crate::source) fn of_file(file: String, fault: Fault) -> Self {
         Self {
             file,
             line: None,
@@ -147,20 +147,20 @@ pub enum Fault {
 
 /// A fault and where in its document it is; file and object are added further up.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Wrong {
+pub(in crate::source) struct Wrong {
     /// Line, counted from 1.
-    pub(super) line: u32,
+    pub(in crate::source) line: u32,
     /// Field path so far, outermost first.
-    pub(super) field: String,
+    pub(in crate::source) field: String,
     /// The value found.
-    pub(super) value: Option<String>,
+    pub(in crate::source) value: Option<String>,
     /// What is wrong.
-    pub(super) fault: Fault,
+    pub(in crate::source) fault: Fault,
 }
 
 impl Wrong {
     /// `fault` with the value of `node`.
-    pub(super) fn new(node: &Node, fault: Fault) -> Self {
+    pub(in crate::source) fn new(node: &Node, fault: Fault) -> Self {
         Self {
             line: node.line,
             field: String::new(),
@@ -170,7 +170,7 @@ impl Wrong {
     }
 
     /// `fault` with a value that has been parsed already.
-    pub(super) fn of(
+    pub(in crate::source) fn of(
         line: u32,
         field: impl Into<String>,
         value: impl ToString,
@@ -185,7 +185,7 @@ impl Wrong {
     }
 
     /// `fault` about something that is not there.
-    pub(super) fn absent(line: u32, field: impl Into<String>, fault: Fault) -> Self {
+    pub(in crate::source) fn absent(line: u32, field: impl Into<String>, fault: Fault) -> Self {
         Self {
             line,
             field: field.into(),
@@ -195,7 +195,7 @@ impl Wrong {
     }
 
     /// The same, seen from the map or list that holds the field: `segment` is `name` or `[index]`.
-    pub(super) fn under(mut self, segment: &str) -> Self {
+    pub(in crate::source) fn under(mut self, segment: &str) -> Self {
         let dot = if self.field.is_empty() || self.field.starts_with('[') {
             ""
         } else {
@@ -206,7 +206,7 @@ impl Wrong {
     }
 
     /// The problem that this is for `object` in `file`.
-    pub(super) fn into_problem(self, file: &str, object: Option<Subject>) -> Problem {
+    pub(in crate::source) fn into_problem(self, file: &str, object: Option<Subject>) -> Problem {
         let Self {
             line,
             field,

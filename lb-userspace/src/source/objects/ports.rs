@@ -10,7 +10,7 @@ use super::{
 use crate::model::{Protocol, ServiceKind, ServicePort, SlicePort};
 
 /// Reads `spec.ports` of a Service of kind `kind`.
-pub(super) fn read_service_ports(
+pub(in crate::source) fn read_service_ports(
     spec: &Node,
     kind: ServiceKind,
 ) -> Result<Vec<ServicePort>, Wrong> {
@@ -54,7 +54,7 @@ pub(super) fn read_service_ports(
 
 /// Reads `ports` of an EndpointSlice. A port without number stands for all ports and is left out
 /// (rule 11); one without name belongs to the unnamed port, as the API server defaults it.
-pub(super) fn read_slice_ports(slice: &Node) -> Result<Vec<SlicePort>, Wrong> {
+pub(in crate::source) fn read_slice_ports(slice: &Node) -> Result<Vec<SlicePort>, Wrong> {
     let ports = slice.entries("ports", |entry| {
         let name = entry.field("name", name)?.unwrap_or_default();
         let protocol = entry.field("protocol", protocol)?.unwrap_or(Protocol::Tcp);

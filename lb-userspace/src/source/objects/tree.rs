@@ -8,16 +8,16 @@ use super::problem::{Fault, Wrong};
 
 /// A value with its line.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Node {
+pub(in crate::source) struct Node {
     /// Line on which the value begins, counted from 1 in its file.
-    pub(super) line: u32,
+    pub(in crate::source) line: u32,
     /// The value.
-    pub(super) value: Value,
+    pub(in crate::source) value: Value,
 }
 
 /// What YAML and JSON have in common.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
+pub(in crate::source) enum Value {
     /// `null`, or nothing after a key.
     Null,
     /// `true` or `false`.
@@ -36,16 +36,16 @@ pub(super) enum Value {
 
 /// A parsed value and the line it came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct At<T> {
+pub(in crate::source) struct At<T> {
     /// Line, counted from 1.
-    pub(super) line: u32,
+    pub(in crate::source) line: u32,
     /// The value.
-    pub(super) value: T,
+    pub(in crate::source) value: T,
 }
 
 impl Node {
     /// The member `name` of a map; null counts as absent, as it does for Kubernetes.
-    pub(super) fn find(&self, name: &str) -> Option<&Self> {
+    pub(in crate::source) fn find(&self, name: &str) -> Option<&Self> {
         let Value::Map(members) = &self.value else {
             return None;
         };
@@ -54,7 +54,7 @@ impl Node {
     }
 
     /// Reads the member `name`, if it is there.
-    pub(super) fn field<T>(
+    pub(in crate::source) fn field<T>(
         &self,
         name: &str,
         read: impl FnOnce(&Self) -> Result<T, Wrong>,
@@ -66,7 +66,7 @@ impl Node {
     }
 
     /// Reads the member `name`, which must be there.
-    pub(super) fn required<T>(
+    pub(in crate::source) fn required<T>(
         &self,
         name: &str,
         read: impl FnOnce(&Self) -> Result<T, Wrong>,
@@ -76,7 +76,7 @@ impl Node {
     }
 
     /// Reads the member `name` as a list, each entry by `read`; absent is empty.
-    pub(super) fn entries<T>(
+    pub(in crate::source) fn entries<T>(
         &self,
         name: &str,
         mut read: impl FnMut(&Self) -> Result<T, Wrong>,
@@ -92,7 +92,7 @@ impl Node {
     }
 
     /// The entries of a list.
-    pub(super) fn list(&self) -> Result<&[Self], Wrong> {
+    pub(in crate::source) fn list(&self) -> Result<&[Self], Wrong> {
         match &self.value {
             Value::List(entries) => Ok(entries),
             _ => Err(Wrong::new(self, Fault::Not("a list"))),
@@ -100,7 +100,7 @@ impl Node {
     }
 
     /// The members of a map.
-    pub(super) fn map(&self) -> Result<&[(String, Self)], Wrong> {
+    pub(in crate::source) fn map(&self) -> Result<&[(String, Self)], Wrong> {
         match &self.value {
             Value::Map(members) => Ok(members),
             _ => Err(Wrong::new(self, Fault::Not("a map"))),
@@ -108,7 +108,7 @@ impl Node {
     }
 
     /// The text of a string.
-    pub(super) fn text(&self) -> Result<&str, Wrong> {
+    pub(in crate::source) fn text(&self) -> Result<&str, Wrong> {
         match &self.value {
             Value::Text(text) => Ok(text),
             _ => Err(Wrong::new(self, Fault::Not("text"))),
@@ -116,7 +116,7 @@ impl Node {
     }
 
     /// A boolean.
-    pub(super) fn bool(&self) -> Result<bool, Wrong> {
+    pub(in crate::source) fn bool(&self) -> Result<bool, Wrong> {
         match self.value {
             Value::Bool(value) => Ok(value),
             _ => Err(Wrong::new(self, Fault::Not("true or false"))),
@@ -124,7 +124,7 @@ impl Node {
     }
 
     /// `value` with this node's line.
-    pub(super) const fn at<T>(&self, value: T) -> At<T> {
+    pub(in crate::source) const fn at<T>(&self, value: T) -> At<T> {
         At {
             line: self.line,
             value,
@@ -132,7 +132,7 @@ impl Node {
     }
 
     /// The value as a message shows it; `None` for null and for what is too long to show.
-    pub(super) fn shown(&self) -> Option<String> {
+    pub(in crate::source) fn shown(&self) -> Option<String> {
         match &self.value {
             Value::Null | Value::List(_) => None,
             Value::Map(_) => Some("a map".to_owned()),

@@ -19,7 +19,7 @@ const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
 
 /// Reads the slice `key` from its document. `None` if it is none of our business: without a Service
 /// (rule 13), of a headless one (rule 2), or made of host names (rule 14).
-pub(super) fn read(node: &Node, key: ObjectKey) -> Result<Option<EndpointSlice>, Wrong> {
+pub(in crate::source) fn read(node: &Node, key: ObjectKey) -> Result<Option<EndpointSlice>, Wrong> {
     let labels = |labels: &Node| {
         let headless = labels.find(HEADLESS_LABEL).is_some();
         Ok((labels.field(SERVICE_LABEL, names::label)?, headless))

@@ -19,22 +19,22 @@ const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
 
 /// What a manifest says about a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ServiceSpec {
-    pub(super) key: ObjectKey,
-    pub(super) kind: ServiceKind,
+pub(in crate::source) struct ServiceSpec {
+    pub(in crate::source) key: ObjectKey,
+    pub(in crate::source) kind: ServiceKind,
     /// Whether there is a selector; a headless Service without one defaults differently.
-    pub(super) has_selector: bool,
-    pub(super) policy: Option<At<IpFamilyPolicy>>,
+    pub(in crate::source) has_selector: bool,
+    pub(in crate::source) policy: Option<At<IpFamilyPolicy>>,
     /// `ipFamilies`, at most two, different ones.
-    pub(super) families: Vec<At<Family>>,
+    pub(in crate::source) families: Vec<At<Family>>,
     /// `clusterIPs`, or `clusterIP` alone; at most two, of different families. Empty when headless.
-    pub(super) cluster_ips: Vec<At<IpAddr>>,
-    pub(super) ports: Vec<ServicePort>,
+    pub(in crate::source) cluster_ips: Vec<At<IpAddr>>,
+    pub(in crate::source) ports: Vec<ServicePort>,
 }
 
 impl ServiceSpec {
     /// Path of the explicit address at `index`.
-    pub(super) fn address_field(&self, index: usize) -> String {
+    pub(in crate::source) fn address_field(&self, index: usize) -> String {
         match self.cluster_ips.len() {
             1 => "spec.clusterIP".to_owned(),
             _ => format!("spec.clusterIPs[{index}]"),
@@ -42,7 +42,7 @@ impl ServiceSpec {
     }
 
     /// Line and path of what states the family at `index`; `line` if nothing does.
-    pub(super) fn family_field(&self, line: u32, index: usize) -> (u32, String) {
+    pub(in crate::source) fn family_field(&self, line: u32, index: usize) -> (u32, String) {
         match (self.families.get(index), self.cluster_ips.get(index)) {
             (Some(family), _) => (family.line, format!("spec.ipFamilies[{index}]")),
             (None, Some(ip)) => (ip.line, self.address_field(index)),
@@ -52,7 +52,7 @@ impl ServiceSpec {
 }
 
 /// Reads the Service `key` from its document. `None` if it is another proxy's (rule 1).
-pub(super) fn read(node: &Node, key: ObjectKey) -> Result<Option<ServiceSpec>, Wrong> {
+pub(in crate::source) fn read(node: &Node, key: ObjectKey) -> Result<Option<ServiceSpec>, Wrong> {
     let is_foreign = |labels: &Node| Ok(labels.find(PROXY_NAME_LABEL).is_some());
     let foreign = node
         .field("metadata", |metadata| metadata.field("labels", is_foreign))?
@@ -212,7 +212,7 @@ fn policy(node: &Node) -> Result<IpFamilyPolicy, Wrong> {
 }
 
 /// `IPv4` or `IPv6`.
-pub(super) fn family(node: &Node) -> Result<Family, Wrong> {
+pub(in crate::source) fn family(node: &Node) -> Result<Family, Wrong> {
     let text = node.text()?;
     let known = Family::BOTH
         .into_iter()

@@ -13,7 +13,7 @@ const LABEL_LIMIT: usize = 63;
 const SUBDOMAIN_LIMIT: usize = 253;
 
 /// A DNS label: the name of a Service, a namespace or a port.
-pub(super) fn label(node: &Node) -> Result<String, Wrong> {
+pub(in crate::source) fn label(node: &Node) -> Result<String, Wrong> {
     let text = node.text()?;
     if !is_label(text) {
         let what = "a DNS label (a-z, 0-9 and inner -, at most 63 characters)";
@@ -23,7 +23,7 @@ pub(super) fn label(node: &Node) -> Result<String, Wrong> {
 }
 
 /// A DNS name: the name of anything else, EndpointSlices among them.
-pub(super) fn subdomain(node: &Node) -> Result<String, Wrong> {
+pub(in crate::source) fn subdomain(node: &Node) -> Result<String, Wrong> {
     let text = node.text()?;
     if text.len() > SUBDOMAIN_LIMIT || !text.split('.').all(is_subdomain_part) {
         let what = "a DNS name (a-z, 0-9, inner - and ., at most 253 characters)";
@@ -45,7 +45,7 @@ fn is_subdomain_part(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::manifests::tree::Value;
+    use crate::source::objects::tree::Value;
 
     #[test]
     fn labels_and_subdomains_are_told_from_other_text() {
