@@ -95,6 +95,8 @@ pub struct Flow<A> {
     /// [`traffic_index`] of the service; [`Flow::NO_SERVICE`] for a flow that was only moved to another
     /// source port.
     pub traffic: u32,
+    /// Forward: id of the endpoint, see [`crate::tables::endpoint_id`]; 0 for a flow of no service.
+    pub endpoint: u32,
     /// When a packet last passed, in ticks of [`crate::flow::ticks`]; written only when it moved.
     pub seen: u32,
     /// Forward, on a bridge: the endpoint's MAC as it stands in a frame, valid when [`Flow::L2`] is set.
@@ -155,6 +157,7 @@ impl<A: Address> Flow<A> {
             peer_port: forward.dport,
             client_port: forward.sport,
             traffic: self.traffic,
+            endpoint: 0,
             seen: self.seen,
             mac: no_mac(),
             flags: if self.flags & Self::OPENED == 0 {
@@ -228,8 +231,8 @@ const _: () = {
     use crate::address::{V4, V6};
     assert!(size_of::<FlowKey<V4>>() == 16);
     assert!(size_of::<FlowKey<V6>>() == 40);
-    assert!(size_of::<Flow<V4>>() == 24);
-    assert!(size_of::<Flow<V6>>() == 36);
+    assert!(size_of::<Flow<V4>>() == 28);
+    assert!(size_of::<Flow<V6>>() == 40);
 };
 
 #[cfg(feature = "aya")]

@@ -10,7 +10,7 @@ use crate::address::{Address, Family, V4, V6};
 
 /// Version of every layout in this module and in [`crate::flow`]: part of the pin directory's name, so
 /// that an agent never interprets maps that another version made.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// What a client addresses: the key of `FRONTENDS_V4` and `FRONTENDS_V6`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,40 +41,149 @@ impl<A: Address> FrontendKey<A> {
 
 /// What happens to packets for a frontend: the value of `FRONTENDS_V4` and `FRONTENDS_V6`.
 ///
-/// `slot_base..slot_base + slot_count` is the range of the slots array that holds the endpoints. A
-/// range in use is never rewritten: a change fills a new range and then replaces this value, which is
-/// one atomic update.
+/// `slot_base..slot_base + slot_count` is the range of the slots array that holds the ids of the
+/// endpoints that new flows may go to. A range in use is never rewritten: a change fills a new range and
+/// then replaces this value, which is one atomic update.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(C)]
 pub struct Frontend {
-    /// First slot of the service's range.
+    /// First slot of the range.
     pub slot_base: u32,
-    /// Number of slots; 0: the service has no endpoint (rule 40).
+    /// Number of slots; 0: there is nowhere to go (rules 40 and 41, see [`Frontend::DROP`]).
     pub slot_count: u32,
     /// Id of the service port; its record is in `SERVICES`, its counters at [`traffic_index`].
     pub service: u32,
-    /// Reserved for behaviour that differs by frontend; zero.
+    /// Bits below.
     pub flags: u32,
+    /// Session affinity by client address: seconds that an endpoint stays the client's after its last
+    /// new flow (rule 69); 0: none.
+    pub affinity: u32,
 }
 
-/// Where traffic goes: an entry of the slots arrays `SLOTS_V4` and `SLOTS_V6`.
+impl Frontend {
+    /// With no slots: new flows are dropped instead of refused, because there are endpoints, only none
+    /// that this node may use (rule 41).
+    pub const DROP: u32 = 1;
+    /// The slots are those of the local list ([`Endpoint::LOCAL`]), not of the cluster list.
+    pub const LOCAL: u32 = 2;
+    /// No frontend but the mark of a VIP, at port 0 and protocol 0: the address is a ClusterIP, so that
+    /// its other ports are refused (rule 49) and are not nobody's (rule 50).
+    pub const VIP: u32 = 4;
+}
+
+/// An endpoint of a service port: the entry of `ENDPOINTS_V4` and `ENDPOINTS_V6` at [`endpoint_index`] of
+/// its id.
+///
+/// Every endpoint that some slice names has one, whether or not new flows may go there, so that a flow
+/// whose endpoint has left is recognised by its id alone. What an id stands for never changes but for
+/// `state`; when the place is given to another endpoint, the id there is another one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(C)]
 pub struct Endpoint<A> {
+    /// Its id: [`endpoint_index`] and a generation, see [`endpoint_id`]; 0: never used.
+    pub id: u32,
+    /// Id of the service port.
+    pub service: u32,
     /// The endpoint's address.
     pub addr: A,
     /// Its port, network byte order.
     pub port: u16,
-    /// Always zero.
-    pub pad: u16,
+    /// What may be done with it: bits below; 0: it has left every slice.
+    pub state: u16,
 }
 
 impl<A: Address> Endpoint<A> {
-    /// The endpoint `addr:port`; `port` in network byte order.
-    #[inline(always)]
+    /// An endpoint that has no id yet; `port` in network byte order.
     pub const fn new(addr: A, port: u16) -> Self {
-        Self { addr, port, pad: 0 }
+        Self {
+            id: 0,
+            service: 0,
+            addr,
+            port,
+            state: 0,
+        }
     }
+}
+
+/// Bits of [`Endpoint::state`].
+impl<A> Endpoint<A> {
+    /// Some slice names it.
+    pub const KNOWN: u16 = 1;
+    /// It answers, whether or not it is about to leave: UDP flows stay with it (rules 73 and 74).
+    pub const SERVING: u16 = 2;
+    /// New flows under the Cluster policy may go to it (rule 31).
+    pub const CLUSTER: u16 = 4;
+    /// New flows under the Local policy may go to it (rule 32).
+    pub const LOCAL: u16 = 8;
+}
+
+/// Where an endpoint with that id stands.
+#[inline(always)]
+pub const fn endpoint_index(id: u32) -> u32 {
+    id & (MAX_ENDPOINTS - 1)
+}
+
+/// The id of the endpoint at `index` (below [`MAX_ENDPOINTS`]) in `generation`. Generations begin with 1 and
+/// after 255 begin again.
+#[inline(always)]
+pub const fn endpoint_id(index: u32, generation: u8) -> u32 {
+    (generation as u32) << 24 | index
+}
+
+/// The generation of an id; 0: never used.
+#[inline(always)]
+pub const fn endpoint_generation(id: u32) -> u8 {
+    (id >> 24) as u8
+}
+
+/// Most endpoints of a family that can have ids.
+pub const MAX_ENDPOINTS: u32 = 1 << 24;
+
+/// A range of addresses that VIPs are taken from: an entry of `RANGES_V4` and `RANGES_V6`, which are
+/// searched from 0 up to the first with no flags.
+///
+/// It decides on packets without a frontend: only where a range has them are they looked at further. An
+/// entry is never rewritten in one go, see `control::maps`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(C)]
+pub struct VipRange<A> {
+    /// First address.
+    pub addr: A,
+    /// Ones where `addr` counts.
+    pub mask: A,
+    /// Bits below; 0: this and what follows is unused.
+    pub flags: u32,
+}
+
+impl<A> VipRange<A> {
+    /// There are VIPs in it: look for a mark ([`Frontend::VIP`]).
+    pub const VIPS: u32 = 1;
+    /// It is a ServiceCIDR: what has no mark is nobody's and is dropped (rule 50).
+    pub const SERVICE_CIDR: u32 = 2;
+}
+
+/// Number of entries of `RANGES_V4` and `RANGES_V6`.
+pub const VIP_RANGES: u32 = 8;
+
+/// A client of a service port with session affinity: the key of `AFFINITY_V4` and `AFFINITY_V6`. The VIP is no
+/// part of it (rule 68).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(C)]
+pub struct AffinityKey<A> {
+    /// The client, as it was before any SNAT (rule 72).
+    pub client: A,
+    /// Id of the service port.
+    pub service: u32,
+}
+
+/// Where a client's new flows go: the value of `AFFINITY_V4` and `AFFINITY_V6`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Affinity {
+    /// Id of the endpoint. That it is still usable is seen from its entry (rule 70).
+    pub endpoint: u32,
+    /// When the client last opened a flow, on the flow clock (rule 69).
+    pub seen: u32,
 }
 
 /// Per-CPU counters of one service port in one family: an entry of `TRAFFIC`.
@@ -176,9 +285,14 @@ pub struct ServiceRecord {
 const _: () = {
     assert!(size_of::<FrontendKey<V4>>() == 8);
     assert!(size_of::<FrontendKey<V6>>() == 20);
-    assert!(size_of::<Frontend>() == 16);
-    assert!(size_of::<Endpoint<V4>>() == 8);
-    assert!(size_of::<Endpoint<V6>>() == 20);
+    assert!(size_of::<Frontend>() == 20);
+    assert!(size_of::<Endpoint<V4>>() == 16);
+    assert!(size_of::<Endpoint<V6>>() == 28);
+    assert!(size_of::<VipRange<V4>>() == 12);
+    assert!(size_of::<VipRange<V6>>() == 36);
+    assert!(size_of::<AffinityKey<V4>>() == 8);
+    assert!(size_of::<AffinityKey<V6>>() == 20);
+    assert!(size_of::<Affinity>() == 8);
     assert!(size_of::<Traffic>() == 40);
     assert!(size_of::<Device>() == 8);
     assert!(size_of::<AgentState>() == 32);
@@ -188,7 +302,8 @@ const _: () = {
 #[cfg(feature = "aya")]
 mod pod {
     use super::{
-        AgentState, Device, Endpoint, Frontend, FrontendKey, ServiceRecord, Traffic, V4, V6,
+        Affinity, AffinityKey, AgentState, Device, Endpoint, Frontend, FrontendKey, ServiceRecord,
+        Traffic, V4, V6, VipRange,
     };
 
     // SAFETY: repr(C), Copy, 'static, made of integers only, no padding (asserted above), so every
@@ -202,6 +317,16 @@ mod pod {
     unsafe impl aya::Pod for Endpoint<V4> {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Endpoint<V6> {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for VipRange<V4> {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for VipRange<V6> {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for AffinityKey<V4> {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for AffinityKey<V6> {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Affinity {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Traffic {}
     // SAFETY: as above.

@@ -71,6 +71,14 @@ verdicts! {
     /// To be refused, but there is no answer: a reset itself, or a frame with tags, options or extension
     /// headers.
     Unanswered = 12, "unanswered", Drop;
+    /// The service has endpoints, but none on this node, and its policy is Local (rule 41).
+    NoLocalEndpoint = 13, "no-local-endpoint", Drop;
+    /// A ClusterIP, but none of its ports: refused (rule 49).
+    UnknownPort = 14, "unknown-port", Reply;
+    /// An address of a ServiceCIDR that no Service has (rule 50).
+    Unallocated = 15, "unallocated", Drop;
+    /// TCP: the endpoint has left every slice, and its clients are to know (`--tcp-reset-dead-endpoints`).
+    EndpointGone = 16, "endpoint-gone", Reply;
 }
 
 /// Number of entries of `VERDICTS`.

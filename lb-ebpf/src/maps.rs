@@ -12,7 +12,10 @@ use lb_common::{
     address::{V4, V6},
     flow::{Flow, FlowKey},
     ip::Ip,
-    tables::{AgentState, Device, Endpoint, Frontend, FrontendKey, ServiceRecord, Traffic},
+    tables::{
+        Affinity, AffinityKey, AgentState, Device, Endpoint, Frontend, FrontendKey, ServiceRecord,
+        Traffic, VIP_RANGES, VipRange, endpoint_index,
+    },
     verdict::{VERDICT_COUNT, Verdict},
 };
 
@@ -20,10 +23,23 @@ use lb_common::{
 static FRONTENDS_V4: HashMap<FrontendKey<V4>, Frontend> = HashMap::with_max_entries(1024, 0);
 #[map]
 static FRONTENDS_V6: HashMap<FrontendKey<V6>, Frontend> = HashMap::with_max_entries(1024, 0);
+/// Ids of endpoints, side by side for each service port.
 #[map]
-static SLOTS_V4: Array<Endpoint<V4>> = Array::with_max_entries(1024, 0);
+static SLOTS_V4: Array<u32> = Array::with_max_entries(1024, 0);
 #[map]
-static SLOTS_V6: Array<Endpoint<V6>> = Array::with_max_entries(1024, 0);
+static SLOTS_V6: Array<u32> = Array::with_max_entries(1024, 0);
+#[map]
+static ENDPOINTS_V4: Array<Endpoint<V4>> = Array::with_max_entries(1024, 0);
+#[map]
+static ENDPOINTS_V6: Array<Endpoint<V6>> = Array::with_max_entries(1024, 0);
+#[map]
+static RANGES_V4: Array<VipRange<V4>> = Array::with_max_entries(VIP_RANGES, 0);
+#[map]
+static RANGES_V6: Array<VipRange<V6>> = Array::with_max_entries(VIP_RANGES, 0);
+#[map]
+static AFFINITY_V4: LruHashMap<AffinityKey<V4>, Affinity> = LruHashMap::with_max_entries(1024, 0);
+#[map]
+static AFFINITY_V6: LruHashMap<AffinityKey<V6>, Affinity> = LruHashMap::with_max_entries(1024, 0);
 #[map]
 static FLOWS_V4: LruHashMap<FlowKey<V4>, Flow<V4>> = LruHashMap::with_max_entries(1024, 0);
 #[map]
@@ -71,7 +87,10 @@ const EBUSY: i32 = -16;
 /// The tables of one family.
 pub trait Tables: Ip {
     fn frontends() -> &'static HashMap<FrontendKey<Self>, Frontend>;
-    fn slots() -> &'static Array<Endpoint<Self>>;
+    fn slots() -> &'static Array<u32>;
+    fn endpoints() -> &'static Array<Endpoint<Self>>;
+    fn ranges() -> &'static Array<VipRange<Self>>;
+    fn affinity() -> &'static LruHashMap<AffinityKey<Self>, Affinity>;
     fn flows() -> &'static LruHashMap<FlowKey<Self>, Flow<Self>>;
 }
 
@@ -81,8 +100,20 @@ impl Tables for V4 {
         &FRONTENDS_V4
     }
     #[inline(always)]
-    fn slots() -> &'static Array<Endpoint<Self>> {
+    fn slots() -> &'static Array<u32> {
         &SLOTS_V4
+    }
+    #[inline(always)]
+    fn endpoints() -> &'static Array<Endpoint<Self>> {
+        &ENDPOINTS_V4
+    }
+    #[inline(always)]
+    fn ranges() -> &'static Array<VipRange<Self>> {
+        &RANGES_V4
+    }
+    #[inline(always)]
+    fn affinity() -> &'static LruHashMap<AffinityKey<Self>, Affinity> {
+        &AFFINITY_V4
     }
     #[inline(always)]
     fn flows() -> &'static LruHashMap<FlowKey<Self>, Flow<Self>> {
@@ -96,8 +127,20 @@ impl Tables for V6 {
         &FRONTENDS_V6
     }
     #[inline(always)]
-    fn slots() -> &'static Array<Endpoint<Self>> {
+    fn slots() -> &'static Array<u32> {
         &SLOTS_V6
+    }
+    #[inline(always)]
+    fn endpoints() -> &'static Array<Endpoint<Self>> {
+        &ENDPOINTS_V6
+    }
+    #[inline(always)]
+    fn ranges() -> &'static Array<VipRange<Self>> {
+        &RANGES_V6
+    }
+    #[inline(always)]
+    fn affinity() -> &'static LruHashMap<AffinityKey<Self>, Affinity> {
+        &AFFINITY_V6
     }
     #[inline(always)]
     fn flows() -> &'static LruHashMap<FlowKey<Self>, Flow<Self>> {
@@ -116,7 +159,8 @@ pub fn find_frontend<A: Tables>(key: &FrontendKey<A>) -> Option<&'static Fronten
 /// The endpoint in a slot.
 #[inline(always)]
 pub fn find_endpoint<A: Tables>(slot: u32) -> Option<&'static Endpoint<A>> {
-    A::slots().get(slot)
+    let id = A::slots().get(slot)?;
+    A::endpoints().get(endpoint_index(*id))
 }
 
 /// A flow's entry, in place.

@@ -100,6 +100,7 @@ fn move_port<A: Tables>(packet: &Transport<A>, now: u32) -> Step<()> {
         peer_port: packet.tuple.dport,
         client_port: packet.tuple.sport,
         traffic: Flow::<A>::NO_SERVICE,
+        endpoint: 0,
         seen: now,
         mac: no_mac(),
         flags: 0,

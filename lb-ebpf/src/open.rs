@@ -41,6 +41,7 @@ pub fn run<A: Tables>(
         peer_port: endpoint.port,
         client_port: packet.tuple.sport,
         traffic: traffic_index(frontend.service, A::FAMILY),
+        endpoint: endpoint.id,
         seen: now,
         mac: no_mac(),
         flags: if packet.is_open() {

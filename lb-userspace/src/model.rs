@@ -5,10 +5,11 @@
 
 use std::{fmt, net::IpAddr};
 
+use ipnet::IpNet;
 use lb_common::address::Family;
 
 /// Namespace and name of an object.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey {
     /// Namespace.
     pub namespace: String,
@@ -92,9 +93,10 @@ impl fmt::Display for IpFamilyPolicy {
 }
 
 /// What a Service is, as far as serving it goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ServiceKind {
     /// `type: ClusterIP` with an address.
+    #[default]
     ClusterIp,
     /// `type: NodePort`.
     NodePort,
@@ -125,8 +127,18 @@ impl fmt::Display for ServiceKind {
     }
 }
 
+/// `spec.internalTrafficPolicy` and `spec.externalTrafficPolicy`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum TrafficPolicy {
+    /// Any endpoint that topology allows.
+    #[default]
+    Cluster,
+    /// Endpoints on this node only.
+    Local,
+}
+
 /// A Service with everything the API server would have filled in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Service {
     /// Namespace and name.
     pub key: ObjectKey,
@@ -140,6 +152,20 @@ pub struct Service {
     pub cluster_ips: Vec<IpAddr>,
     /// Ports in the order of the manifest.
     pub ports: Vec<ServicePort>,
+    /// `internalTrafficPolicy`: for clients of the cluster IP.
+    pub internal_policy: TrafficPolicy,
+    /// `externalTrafficPolicy`: for clients of any other address; `Cluster` where it has no meaning.
+    pub external_policy: TrafficPolicy,
+    /// `sessionAffinity: ClientIP` with its timeout in seconds (rule 28); `None` without affinity.
+    pub affinity: Option<u32>,
+    /// `externalIPs`.
+    pub external_ips: Vec<IpAddr>,
+    /// `status.loadBalancer.ingress` with an address and ipMode VIP (rule 24).
+    pub load_balancer_ips: Vec<IpAddr>,
+    /// `loadBalancerSourceRanges`, whatever their family; empty: no restriction (rule 25).
+    pub source_ranges: Vec<IpNet>,
+    /// `healthCheckNodePort`, host byte order, where the Service needs one (rule 27).
+    pub health_check_node_port: Option<u16>,
 }
 
 /// One entry of `spec.ports`.
@@ -151,6 +177,8 @@ pub struct ServicePort {
     pub protocol: Protocol,
     /// The port clients use, host byte order, never 0.
     pub port: u16,
+    /// `nodePort`, host byte order; 0: none.
+    pub node_port: u16,
 }
 
 /// Some of the endpoints of a Service, of one family.
@@ -166,6 +194,8 @@ pub struct EndpointSlice {
     pub ports: Vec<SlicePort>,
     /// Endpoints; those without an address are left out by the source (rule 12).
     pub endpoints: Vec<SliceEndpoint>,
+    /// When what led to this state of the slice happened, in milliseconds since 1970, if it says (rule 88).
+    pub triggered: Option<u64>,
 }
 
 /// One entry of a slice's `ports`.
@@ -188,6 +218,43 @@ pub struct SliceEndpoint {
     pub conditions: Conditions,
     /// The node it runs on, if known (rule 16).
     pub node: Option<String>,
+    /// For which nodes and zones it is meant, if somebody said.
+    pub hints: Hints,
+}
+
+/// `hints` of an endpoint (rules 35 and 36). Empty: no hint of that kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hints {
+    /// `forNodes`.
+    pub nodes: Vec<String>,
+    /// `forZones`.
+    pub zones: Vec<String>,
+}
+
+/// The node that the agent runs on (rule 4).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// Name.
+    pub name: String,
+    /// Label `topology.kubernetes.io/zone` (rule 39).
+    pub zone: Option<String>,
+    /// Its addresses (`status.addresses`, InternalIP before ExternalIP).
+    pub addresses: Vec<IpAddr>,
+    /// `spec.podCIDRs`.
+    pub pod_cidrs: Vec<IpNet>,
+    /// Whether it is about to be deleted: has a deletion timestamp or the autoscaler's taint (rule 85).
+    pub is_leaving: bool,
+    /// `metadata.uid`, for events about it.
+    pub uid: String,
+}
+
+/// A ServiceCIDR: ranges that cluster IPs are assigned from (rule 50).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceCidr {
+    /// Name.
+    pub name: String,
+    /// `spec.cidrs`: one, or one of each family.
+    pub cidrs: Vec<IpNet>,
 }
 
 /// An endpoint's conditions.

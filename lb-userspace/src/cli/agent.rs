@@ -35,6 +35,7 @@ pub(super) fn run(arguments: AgentArguments, pins: Pins) -> anyhow::Result<()> {
             services: arguments.max_services,
             slots: arguments.max_slots,
             flows: arguments.max_flows,
+            affinity: 65_536,
         },
         datapath_log: arguments.datapath_log,
     };

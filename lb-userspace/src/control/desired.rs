@@ -35,19 +35,55 @@ pub struct DesiredService {
 pub struct DesiredPort {
     /// Its record, which also names it.
     pub record: Arc<ServiceRecord>,
-    /// How IPv4 clients reach it.
-    pub v4: Option<DesiredFrontend<V4>>,
-    /// How IPv6 clients reach it.
-    pub v6: Option<DesiredFrontend<V6>>,
+    /// What IPv4 clients get, if the Service has an IPv4 address.
+    pub v4: Option<DesiredFamily<V4>>,
+    /// What IPv6 clients get, if the Service has an IPv6 address.
+    pub v6: Option<DesiredFamily<V6>>,
+}
+
+/// What one service port should look like in one family.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DesiredFamily<A> {
+    /// Every endpoint that a slice names for it, sorted by address and port, each once.
+    pub endpoints: Arc<[DesiredEndpoint<A>]>,
+    /// What clients address, each once.
+    pub frontends: Vec<DesiredFrontend<A>>,
+}
+
+/// An endpoint as it should be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DesiredEndpoint<A> {
+    /// Its address.
+    pub addr: A,
+    /// Its port, network byte order.
+    pub port: u16,
+    /// What may be done with it: bits of [`Endpoint`].
+    pub state: u16,
 }
 
 /// What one frontend should look like.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DesiredFrontend<A> {
     /// What clients address.
     pub key: FrontendKey<A>,
-    /// Where their flows go: sorted, no duplicates; empty when there is no usable one (rule 40).
-    pub endpoints: Arc<[Endpoint<A>]>,
+    /// Where their new flows go.
+    pub list: List,
+    /// [`Frontend::DROP`](lb_common::tables::Frontend::DROP) if the list is empty and that is no reason
+    /// to refuse (rule 41).
+    pub drop: bool,
+    /// Session affinity in seconds; 0: none.
+    pub affinity: u32,
+}
+
+/// Which of a service port's endpoints a frontend leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum List {
+    /// Those with [`Endpoint::CLUSTER`] (rule 31).
+    Cluster,
+    /// Those with [`Endpoint::LOCAL`] (rule 32).
+    Local,
+    /// None: the frontend is the mark of a VIP (rule 49).
+    None,
 }
 
 /// What the Service `key` should look like; `None` if it does not exist.
@@ -87,8 +123,8 @@ fn desired_port(
     port: &ServicePort,
 ) -> Result<DesiredPort, Problem> {
     let record = record(service, Some(port))?;
-    let v4 = desired_frontend(&record, port, &entry.v4);
-    let v6 = desired_frontend(&record, port, &entry.v6);
+    let v4 = desired_family(&record, port, &entry.v4);
+    let v6 = desired_family(&record, port, &entry.v6);
     Ok(DesiredPort {
         record: record.into(),
         v4,
@@ -96,15 +132,26 @@ fn desired_port(
     })
 }
 
-fn desired_frontend<A: Address>(
+fn desired_family<A: Address>(
     record: &ServiceRecord,
     port: &ServicePort,
     slices: &SliceSet<A>,
-) -> Option<DesiredFrontend<A>> {
+) -> Option<DesiredFamily<A>> {
     let key = find_frontend(record)?;
-    Some(DesiredFrontend {
-        key,
-        endpoints: endpoints::usable(port, slices),
+    let usable = endpoints::usable(port, slices);
+    let endpoint = |endpoint: &Endpoint<A>| DesiredEndpoint {
+        addr: endpoint.addr,
+        port: endpoint.port,
+        state: Endpoint::<A>::KNOWN | Endpoint::<A>::SERVING | Endpoint::<A>::CLUSTER,
+    };
+    Some(DesiredFamily {
+        endpoints: usable.iter().map(endpoint).collect(),
+        frontends: vec![DesiredFrontend {
+            key,
+            list: List::Cluster,
+            drop: false,
+            affinity: 0,
+        }],
     })
 }
 

@@ -13,7 +13,7 @@ use lb_common::address::{Family, V4, V6};
 pub(super) use self::slices::{SliceSet, StoredSlice};
 use crate::{
     model::{EndpointSlice, ObjectKey, Service},
-    source::Event,
+    source::{Event, Kind},
 };
 
 /// Everything the source has said, compactly.
@@ -52,18 +52,24 @@ impl Index {
     /// Takes in one event and returns the Services whose desired state may have changed.
     pub fn apply(&mut self, event: Event) -> Vec<Arc<ObjectKey>> {
         match event {
-            Event::Init => {
+            Event::Init(Kind::Services) => {
                 self.listing += 1;
                 Vec::new()
             }
+            Event::Init(_) => Vec::new(),
             Event::ApplyService(service) => Vec::from_iter(self.apply_service(service)),
             Event::DeleteService(key) => Vec::from_iter(self.delete_service(&key)),
             Event::ApplySlice(slice) => self.apply_slice(slice),
             Event::DeleteSlice(key) => Vec::from_iter(self.delete_slice(&key)),
-            Event::InitDone => {
+            Event::InitDone(Kind::ServiceCidrs) => {
                 self.complete = true;
                 self.delete_stale()
             }
+            Event::InitDone(_)
+            | Event::ApplyNode(_)
+            | Event::DeleteNode(_)
+            | Event::ApplyServiceCidr(_)
+            | Event::DeleteServiceCidr(_) => Vec::new(),
         }
     }
 

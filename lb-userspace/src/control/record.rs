@@ -166,7 +166,9 @@ mod tests {
                 name: "http".into(),
                 protocol: Protocol::Tcp,
                 port: 80,
+                node_port: 0,
             }],
+            ..Service::default()
         }
     }
 

@@ -9,7 +9,10 @@ use aya::{
     maps::{Map, MapInfo},
     programs::SchedClassifier,
 };
-use lb_common::{flow::tick_shift, tables::SCHEMA_VERSION};
+use lb_common::{
+    flow::tick_shift,
+    tables::{MAX_ENDPOINTS, SCHEMA_VERSION},
+};
 
 use super::{DatapathError, pins::Pins};
 
@@ -25,6 +28,8 @@ pub struct Sizes {
     pub slots: u32,
     /// Flow entries per family; a flow needs two.
     pub flows: u32,
+    /// Clients of services with session affinity, per family.
+    pub affinity: u32,
 }
 
 impl Default for Sizes {
@@ -33,6 +38,7 @@ impl Default for Sizes {
             services: 65_536,
             slots: 524_288,
             flows: 262_144,
+            affinity: 65_536,
         }
     }
 }
@@ -56,6 +62,12 @@ pub const MAPS: &[&str] = &[
     "FRONTENDS_V6",
     "SLOTS_V4",
     "SLOTS_V6",
+    "ENDPOINTS_V4",
+    "ENDPOINTS_V6",
+    "RANGES_V4",
+    "RANGES_V6",
+    "AFFINITY_V4",
+    "AFFINITY_V6",
     "FLOWS_V4",
     "FLOWS_V6",
     "DEVICES",
@@ -158,9 +170,13 @@ pub fn take_map(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, DatapathErro
 /// The set size of a map; `None`: as the object has it.
 fn entries(name: &str, sizes: &Sizes) -> Option<u32> {
     match name {
-        "FRONTENDS_V4" | "FRONTENDS_V6" | "SERVICES" => Some(sizes.services),
+        "SERVICES" => Some(sizes.services),
+        // Each service port has a frontend, and each VIP a mark besides.
+        "FRONTENDS_V4" | "FRONTENDS_V6" => Some(sizes.services.saturating_mul(2)),
         "TRAFFIC" => Some(sizes.services.saturating_mul(2)),
         "SLOTS_V4" | "SLOTS_V6" => Some(sizes.slots),
+        "ENDPOINTS_V4" | "ENDPOINTS_V6" => Some(sizes.slots.min(MAX_ENDPOINTS)),
+        "AFFINITY_V4" | "AFFINITY_V6" => Some(sizes.affinity),
         "FLOWS_V4" | "FLOWS_V6" => Some(sizes.flows),
         _ => None,
     }

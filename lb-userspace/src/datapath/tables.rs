@@ -10,7 +10,8 @@ use aya::{
 use lb_common::{
     address::{Address, Family, V4, V6},
     tables::{
-        AgentState, Device, Endpoint, Frontend, FrontendKey, ServiceRecord, Traffic, traffic_index,
+        AgentState, Device, Endpoint, Frontend, FrontendKey, ServiceRecord, Traffic, endpoint_id,
+        traffic_index,
     },
 };
 
@@ -24,7 +25,8 @@ where
     Endpoint<A>: Pod,
 {
     frontends: HashMap<MapData, FrontendKey<A>, Frontend>,
-    slots: Array<MapData, Endpoint<A>>,
+    slots: Array<MapData, u32>,
+    endpoints: Array<MapData, Endpoint<A>>,
 }
 
 /// The pinned maps that the agent writes.
@@ -72,10 +74,12 @@ where
         ebpf: &mut Ebpf,
         frontends: &'static str,
         slots: &'static str,
+        endpoints: &'static str,
     ) -> Result<Self, DatapathError> {
         Ok(Self {
             frontends: typed(ebpf, frontends)?,
             slots: typed(ebpf, slots)?,
+            endpoints: typed(ebpf, endpoints)?,
         })
     }
 }
@@ -105,8 +109,8 @@ impl KernelMaps {
             source,
         })?;
         Ok(Self {
-            v4: Tables::take(ebpf, "FRONTENDS_V4", "SLOTS_V4")?,
-            v6: Tables::take(ebpf, "FRONTENDS_V6", "SLOTS_V6")?,
+            v4: Tables::take(ebpf, "FRONTENDS_V4", "SLOTS_V4", "ENDPOINTS_V4")?,
+            v6: Tables::take(ebpf, "FRONTENDS_V6", "SLOTS_V6", "ENDPOINTS_V6")?,
             services: typed(ebpf, "SERVICES")?,
             agent: typed(ebpf, "AGENT")?,
             service_capacity: traffic.len() / 2,
@@ -218,10 +222,19 @@ where
     }
 
     fn write_slots(&mut self, base: u32, endpoints: &[Endpoint<A>]) -> Result<(), MapsError> {
-        let slots = &mut self.tables_mut().slots;
+        let tables = self.tables_mut();
         (base..)
             .zip(endpoints)
-            .try_for_each(|(slot, endpoint)| slots.set(slot, endpoint, 0))
+            .try_for_each(|(slot, endpoint)| {
+                let id = endpoint_id(slot, 1);
+                let endpoint = Endpoint {
+                    id,
+                    state: u16::MAX,
+                    ..*endpoint
+                };
+                tables.endpoints.set(slot, endpoint, 0)?;
+                tables.slots.set(slot, id, 0)
+            })
             .map_err(failed(Table::Slots(A::FAMILY)))
     }
 
@@ -238,7 +251,11 @@ where
     }
 
     fn dump(&self) -> Result<FamilyDump<A>, MapsError> {
-        let Tables { frontends, slots } = self.tables();
+        let Tables {
+            frontends,
+            slots,
+            endpoints,
+        } = self.tables();
         let frontends: Vec<_> = frontends
             .iter()
             .collect::<Result<_, _>>()
@@ -250,7 +267,10 @@ where
             .unwrap_or(0)
             .min(slots.len());
         let slots = (0..end)
-            .map(|slot| slots.get(&slot, 0))
+            .map(|slot| {
+                let Endpoint { addr, port, .. } = endpoints.get(&slot, 0)?;
+                Ok(Endpoint::new(addr, port))
+            })
             .collect::<Result<_, _>>()
             .map_err(failed(Table::Slots(A::FAMILY)))?;
         Ok(FamilyDump { frontends, slots })

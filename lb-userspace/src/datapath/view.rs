@@ -9,7 +9,8 @@ use aya::{
 use lb_common::{
     address::{Address, V4, V6},
     tables::{
-        AgentState, Device, Endpoint, Frontend, FrontendKey, ServiceRecord, Traffic, traffic_index,
+        AgentState, Device, Endpoint, Frontend, FrontendKey, ServiceRecord, Traffic,
+        endpoint_index, traffic_index,
     },
     verdict::Verdict,
 };
@@ -122,8 +123,8 @@ impl View {
     /// # Errors
     /// [`DatapathError::Map`].
     pub fn frontends(&self) -> Result<Vec<FrontendView>, DatapathError> {
-        let mut all = self.family::<V4>("FRONTENDS_V4", "SLOTS_V4")?;
-        all.extend(self.family::<V6>("FRONTENDS_V6", "SLOTS_V6")?);
+        let mut all = self.family::<V4>("FRONTENDS_V4", "SLOTS_V4", "ENDPOINTS_V4")?;
+        all.extend(self.family::<V6>("FRONTENDS_V6", "SLOTS_V6", "ENDPOINTS_V6")?);
         Ok(all)
     }
 
@@ -131,18 +132,21 @@ impl View {
         &self,
         frontends: &'static str,
         slots_name: &'static str,
+        endpoints_name: &'static str,
     ) -> Result<Vec<FrontendView>, DatapathError>
     where
         FrontendKey<A>: Pod,
         Endpoint<A>: Pod,
     {
         let map: HashMap<_, FrontendKey<A>, Frontend> = self.map(frontends)?;
-        let slots: Array<_, Endpoint<A>> = self.map(slots_name)?;
+        let slots: Array<_, u32> = self.map(slots_name)?;
+        let all: Array<_, Endpoint<A>> = self.map(endpoints_name)?;
         let traffic: PerCpuArray<_, Traffic> = self.map("TRAFFIC")?;
         let view = |(key, frontend): (FrontendKey<A>, Frontend)| {
             let range = frontend.slot_base..frontend.slot_base.saturating_add(frontend.slot_count);
             let endpoint = |slot| {
-                let Endpoint { addr, port, .. } = slots.get(&slot, 0)?;
+                let id = slots.get(&slot, 0)?;
+                let Endpoint { addr, port, .. } = all.get(&endpoint_index(id), 0)?;
                 Ok((addr.to_ip(), u16::from_be(port)))
             };
             let endpoints = range.map(endpoint).collect::<Result<_, _>>();

@@ -29,7 +29,9 @@ pub(crate) fn service(i: u16) -> Service {
             name: "http".into(),
             protocol: Protocol::Tcp,
             port: 80,
+            node_port: 0,
         }],
+        ..Service::default()
     }
 }
 
@@ -51,8 +53,10 @@ pub(crate) fn slice(i: u16, endpoints: u8) -> EndpointSlice {
                 address: address(host),
                 conditions,
                 node: None,
+                hints: duolb::model::Hints::default(),
             })
             .collect(),
+        triggered: None,
     }
 }
 

@@ -20,7 +20,7 @@ use duolb::{
         Conditions, EndpointSlice, IpFamilyPolicy, ObjectKey, Protocol, Service, ServiceKind,
         ServicePort, SliceEndpoint, SlicePort,
     },
-    source::Event,
+    source::{Event, Kind},
 };
 use lb_common::address::Family;
 
@@ -81,8 +81,8 @@ fn parse_step(line: &str) -> Option<Step> {
                 lines: vec![],
             });
         }
-        ("listing", []) => Event::Init,
-        ("listed", []) => Event::InitDone,
+        ("listing", []) => Event::Init(Kind::Services),
+        ("listed", []) => Event::InitDone(Kind::ServiceCidrs),
         ("service", [name, kind, ips, ports @ ..]) => {
             Event::ApplyService(parse_service(name, kind, ips, ports)?)
         }
@@ -127,9 +127,11 @@ fn parse_service(name: &str, kind: &str, ips: &str, ports: &[&str]) -> Option<Se
                     name,
                     protocol,
                     port,
+                    node_port: 0,
                 })
             })
             .collect::<Option<_>>()?,
+        ..Service::default()
     })
 }
 
@@ -156,6 +158,7 @@ fn parse_slice(name: &str, service: &str, rest: &[&str]) -> Option<EndpointSlice
         family,
         ports: rest[..arrow].iter().map(port).collect::<Option<_>>()?,
         endpoints,
+        triggered: None,
     })
 }
 
@@ -188,5 +191,6 @@ fn parse_endpoint(endpoint: &str) -> Option<SliceEndpoint> {
         address: address.parse().ok()?,
         conditions,
         node: None,
+        hints: duolb::model::Hints::default(),
     })
 }

@@ -18,7 +18,7 @@ use duolb::{
         Conditions, EndpointSlice, IpFamilyPolicy, ObjectKey, Protocol, Service, ServiceKind,
         ServicePort, SliceEndpoint, SlicePort,
     },
-    source::Event,
+    source::{Event, Kind},
 };
 use lb_common::address::Family;
 use proptest::{option, prelude::*, sample::subsequence};
@@ -142,6 +142,7 @@ fn make_service(i: u32, vip: u8, kind: u8, stack: u8, ports: Vec<ServicePort>) -
         ip_families: cluster_ips.iter().map(Family::of).collect(),
         cluster_ips,
         ports,
+        ..Service::default()
     }
 }
 
@@ -150,6 +151,7 @@ fn ports() -> impl Strategy<Value = Vec<ServicePort>> {
         name: name.into(),
         protocol,
         port,
+        node_port: 0,
     };
     let http = prop::sample::select(vec![
         port("http", 80, Protocol::Tcp),
@@ -195,8 +197,10 @@ fn slice() -> impl Strategy<Value = EndpointSlice> {
                         terminating,
                     },
                     node: None,
+                    hints: duolb::model::Hints::default(),
                 })
                 .collect(),
+            triggered: None,
         },
     )
 }
@@ -243,7 +247,11 @@ pub(crate) fn restart<M: Audited>(agent: Reconciler<M>) -> Reconciler<M> {
 
 /// Tells the agent of a complete listing.
 pub(crate) fn list<M: Maps>(agent: &mut Reconciler<M>, objects: Vec<Event>) {
-    agent.handle(Event::Init);
+    for kind in Kind::ALL {
+        agent.handle(Event::Init(kind));
+    }
     objects.into_iter().for_each(|event| agent.handle(event));
-    agent.handle(Event::InitDone);
+    for kind in Kind::ALL {
+        agent.handle(Event::InitDone(kind));
+    }
 }

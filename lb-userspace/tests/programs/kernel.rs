@@ -82,6 +82,7 @@ pub const SMALL: Sizes = Sizes {
     services: 16,
     slots: 64,
     flows: 4_096,
+    affinity: 64,
 };
 
 impl Kernel {
@@ -150,6 +151,7 @@ impl Kernel {
             slot_count: u32::try_from(endpoints.len()).unwrap(),
             service,
             flags: 0,
+            affinity: 0,
         };
         for proto in [TCP, UDP] {
             let key = FrontendKey::new(A::from_ip(vip.ip()).unwrap(), vip.port().to_be(), proto);

@@ -99,6 +99,7 @@ fn a_frontend_whose_slots_do_not_exist_drops_and_counts() {
         slot_count: 1,
         service: WEB,
         flags: 0,
+        affinity: 0,
     };
     for net in both() {
         let (ip, port) = (net.vip.ip(), net.vip.port().to_be());

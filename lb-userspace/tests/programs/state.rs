@@ -112,6 +112,7 @@ where
         peer: A::from_ip(entry.peer.ip()).unwrap(),
         peer_port: entry.peer.port().to_be(),
         client_port: entry.client_port.to_be(),
+        endpoint: 0,
         traffic: entry.traffic,
         seen: entry.seen,
         mac: [0; 3],

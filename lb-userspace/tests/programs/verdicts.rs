@@ -54,6 +54,10 @@ fn way(verdict: Verdict, net: &Net) -> Way {
             "the parser has seen every byte that is written, and the packet of a test run is linear \
              and not shared, so that writing needs no memory",
         ),
+        Verdict::NoLocalEndpoint
+        | Verdict::UnknownPort
+        | Verdict::Unallocated
+        | Verdict::EndpointGone => Way::None("the datapath does not give it yet"),
     }
 }
 

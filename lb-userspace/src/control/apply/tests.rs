@@ -100,6 +100,7 @@ fn plan(count: u32) -> Plan {
             slot_count: count,
             service: id,
             flags: 0,
+            affinity: 0,
         };
         plan.push(id, None, Op::V4(FamilyOp::PutFrontend { key, value }));
         let endpoints = endpoints(id + 1, count as usize);

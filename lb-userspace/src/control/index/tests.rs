@@ -16,7 +16,9 @@ fn service(name: &str, ip: &str) -> Service {
             name: "http".into(),
             protocol: Protocol::Tcp,
             port: 80,
+            node_port: 0,
         }],
+        ..Service::default()
     }
 }
 
@@ -35,7 +37,9 @@ fn slice(name: &str, service: &str, address: &str) -> EndpointSlice {
             address,
             conditions: Conditions::default(),
             node: None,
+            hints: crate::model::Hints::default(),
         }],
+        triggered: None,
     }
 }
 
@@ -45,11 +49,11 @@ fn names(dirty: &[Arc<ObjectKey>]) -> Vec<&str> {
 
 fn listed(events: impl IntoIterator<Item = Event>) -> Index {
     let mut index = Index::default();
-    index.apply(Event::Init);
+    index.apply(Event::Init(Kind::Services));
     for event in events {
         index.apply(event);
     }
-    index.apply(Event::InitDone);
+    index.apply(Event::InitDone(Kind::ServiceCidrs));
     index
 }
 
@@ -107,9 +111,9 @@ fn what_a_later_listing_does_not_mention_is_gone_when_it_ends() {
     ]);
     // The first listing is cut off; the second one counts.
     for event in [
-        Event::Init,
+        Event::Init(Kind::Services),
         Event::ApplyService(service("b", "10.96.0.2")),
-        Event::Init,
+        Event::Init(Kind::Services),
     ] {
         assert!(index.apply(event).is_empty());
     }
@@ -118,7 +122,10 @@ fn what_a_later_listing_does_not_mention_is_gone_when_it_ends() {
             .apply(Event::ApplyService(service("a", "10.96.0.1")))
             .is_empty()
     );
-    assert_eq!(names(&index.apply(Event::InitDone)), ["a", "b"]);
+    assert_eq!(
+        names(&index.apply(Event::InitDone(Kind::ServiceCidrs))),
+        ["a", "b"]
+    );
     assert_eq!(index.services().count(), 1);
     assert!(index.slices.is_empty());
 }
@@ -166,13 +173,16 @@ fn a_claim_is_as_old_as_the_last_change_of_addresses_or_ports() {
 #[test]
 fn nothing_is_complete_before_the_first_listing_is() {
     let mut index = Index::default();
-    for event in [Event::Init, Event::ApplyService(service("a", "10.96.0.1"))] {
+    for event in [
+        Event::Init(Kind::Services),
+        Event::ApplyService(service("a", "10.96.0.1")),
+    ] {
         index.apply(event);
         assert!(!index.is_complete());
     }
-    index.apply(Event::InitDone);
+    index.apply(Event::InitDone(Kind::ServiceCidrs));
     assert!(index.is_complete());
-    index.apply(Event::Init);
+    index.apply(Event::Init(Kind::Services));
     assert!(
         index.is_complete(),
         "a later listing does not close the gate again"

@@ -10,7 +10,7 @@ use std::{
 
 use lb_common::{
     address::Address,
-    tables::{FrontendKey, ServiceRecord},
+    tables::{Endpoint, FrontendKey, ServiceRecord},
 };
 
 use super::{
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     control::{
-        desired::DesiredFrontend,
+        desired::DesiredFamily,
         maps::Table,
         problem::{Cause, Problem},
         record::{find_frontend, frontend_name},
@@ -84,16 +84,26 @@ where
         id: u32,
         since: u64,
         before: Option<&ServiceRecord>,
-        desired: Option<&DesiredFrontend<A>>,
+        desired: Option<&DesiredFamily<A>>,
     ) {
         let before = before.and_then(find_frontend);
-        if let Some(key) = before.filter(|key| desired.is_none_or(|desired| desired.key != *key))
+        if let Some(key) =
+            before.filter(|key| desired.is_none_or(|desired| desired.frontends[0].key != *key))
             && let Some(entry) = self.entries.get_mut(&key)
         {
             entry.release(id);
             self.touched.insert(key);
         }
-        if let Some(DesiredFrontend { key, endpoints }) = desired {
+        if let Some(DesiredFamily {
+            endpoints,
+            frontends,
+        }) = desired
+        {
+            let key = &frontends[0].key;
+            let endpoints: Arc<[_]> = endpoints
+                .iter()
+                .map(|endpoint| Endpoint::new(endpoint.addr, endpoint.port))
+                .collect();
             let claim = Claim {
                 service: service.clone(),
                 id,

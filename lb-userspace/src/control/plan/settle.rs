@@ -88,6 +88,7 @@ where
             slot_count: range.len,
             service: claim.id,
             flags: 0,
+            affinity: 0,
         };
         if entry
             .served

@@ -1,18 +1,39 @@
 //! The planner's bookkeeping, where the meaning of the maps does not show it: ids and counters.
 
 use lb_common::{
-    address::{Family, V4, V6},
-    tables::Endpoint,
+    address::{Address, Family, V4, V6},
+    tables::{Endpoint, FrontendKey},
 };
 
 use super::*;
 use crate::{
-    control::{desired::DesiredFrontend, maps::fake::FakeMaps, record, restore::restore_planner},
+    control::{
+        desired::{DesiredEndpoint, DesiredFamily, DesiredFrontend, List},
+        maps::fake::FakeMaps,
+        record,
+        restore::restore_planner,
+    },
     model::{Protocol, Service, ServiceKind, ServicePort},
 };
 
 fn empty_planner(services: u32) -> Planner {
     restore_planner(&FakeMaps::new(services, 8, 8)).expect("maps in memory")
+}
+
+fn family<A: Address>(key: FrontendKey<A>, addr: A) -> DesiredFamily<A> {
+    DesiredFamily {
+        endpoints: Arc::new([DesiredEndpoint {
+            addr,
+            port: 80,
+            state: Endpoint::<A>::KNOWN | Endpoint::<A>::SERVING | Endpoint::<A>::CLUSTER,
+        }]),
+        frontends: vec![DesiredFrontend {
+            key,
+            list: List::Cluster,
+            drop: false,
+            affinity: 0,
+        }],
+    }
 }
 
 /// A dual-stack service with one endpoint in each family.
@@ -21,6 +42,7 @@ fn change(name: &str, vip: u8, port_name: &str) -> Change {
         name: port_name.into(),
         protocol: Protocol::Tcp,
         port: 80,
+        node_port: 0,
     };
     let service = Service {
         key: ObjectKey::new("default", name),
@@ -32,18 +54,13 @@ fn change(name: &str, vip: u8, port_name: &str) -> Change {
             [0xfd00, 0, 0, 0, 0, 0, 0, vip.into()].into(),
         ],
         ports: vec![],
+        ..Service::default()
     };
     let record = record::record(&service, Some(&port)).expect("it fits");
     let port = DesiredPort {
         record: record.into(),
-        v4: record::find_frontend(&record).map(|key| DesiredFrontend {
-            key,
-            endpoints: Arc::new([Endpoint::new(V4(1), 80)]),
-        }),
-        v6: record::find_frontend(&record).map(|key| DesiredFrontend {
-            key,
-            endpoints: Arc::new([Endpoint::new(V6([1; 4]), 80)]),
-        }),
+        v4: record::find_frontend(&record).map(|key| family(key, V4(1))),
+        v6: record::find_frontend(&record).map(|key| family(key, V6([1; 4]))),
     };
     let desired = DesiredService {
         since: 0,

@@ -52,6 +52,7 @@ pub fn parse_record(record: &ServiceRecord) -> Result<RecordedService, RecordErr
             name: parse_name("port_name", &record.port_name)?.to_owned(),
             protocol: Protocol::from_number(protocol).ok_or(number("protocol", protocol))?,
             port: record.port,
+            node_port: 0,
         }),
     };
     Ok(RecordedService {
@@ -75,6 +76,7 @@ pub fn parse_record(record: &ServiceRecord) -> Result<RecordedService, RecordErr
             ip_families: parse_families(record)?,
             cluster_ips: ips(record).into_iter().flatten().collect(),
             ports: Vec::new(),
+            ..Service::default()
         },
         port,
     })
@@ -140,6 +142,7 @@ mod tests {
             ip_families: vec![Family::V4],
             cluster_ips: ip.parse().into_iter().collect(),
             ports: vec![],
+            ..Service::default()
         }
     }
 

@@ -301,6 +301,7 @@ impl Draft<'_> {
             ip_families: self.families.families,
             cluster_ips: self.addresses.into_iter().flatten().collect(),
             ports: spec.ports.clone(),
+            ..Service::default()
         }
     }
 }
@@ -314,5 +315,6 @@ fn external(spec: &ServiceSpec) -> Service {
         ip_families: Vec::new(),
         cluster_ips: Vec::new(),
         ports: spec.ports.clone(),
+        ..Service::default()
     }
 }

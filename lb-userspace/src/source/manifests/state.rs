@@ -27,7 +27,7 @@ use crate::source::objects::{
 };
 use crate::{
     model::{EndpointSlice, ObjectKey, Service},
-    source::Event,
+    source::{Event, Kind},
 };
 
 /// Everything the files of a directory say.
@@ -136,7 +136,7 @@ impl Manifests {
             },
         );
         if !self.listed {
-            events.push(Event::Init);
+            events.extend(Kind::ALL.map(Event::Init));
         }
         for (key, service) in &resolved {
             if self.services.get(key) != Some(service) {
@@ -149,7 +149,7 @@ impl Manifests {
             }
         }
         if !self.listed {
-            events.push(Event::InitDone);
+            events.extend(Kind::ALL.map(Event::InitDone));
         }
         self.remember(&events, resolved);
         problems.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));

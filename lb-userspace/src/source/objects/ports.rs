@@ -23,6 +23,7 @@ pub(in crate::source) fn read_service_ports(
                 name: entry.field("name", name)?.unwrap_or_default(),
                 protocol: entry.field("protocol", protocol)?.unwrap_or(Protocol::Tcp),
                 port: entry.required("port", number)?,
+                node_port: 0,
             },
         ))
     })?;

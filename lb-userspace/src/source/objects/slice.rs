@@ -46,6 +46,7 @@ pub(in crate::source) fn read(node: &Node, key: ObjectKey) -> Result<Option<Endp
         family,
         ports: ports::read_slice_ports(node)?,
         endpoints: endpoints.into_iter().flatten().collect(),
+        triggered: None,
     }))
 }
 
@@ -65,6 +66,7 @@ fn endpoint(node: &Node, family: Family) -> Result<Option<SliceEndpoint>, Wrong>
         address,
         conditions: node.field("conditions", conditions)?.unwrap_or_default(),
         node: node.field("nodeName", |name| name.text().map(str::to_owned))?,
+        hints: crate::model::Hints::default(),
     }))
 }
 

@@ -69,13 +69,25 @@ fn service(name: &str, spec: &str) -> String {
 
 /// The events, in short: `+` applied, `-` deleted.
 fn short(update: &Update) -> Vec<String> {
-    let events = update.events.iter().map(|event| match event {
-        Event::Init => "init".to_owned(),
-        Event::InitDone => "done".to_owned(),
-        Event::ApplyService(service) => format!("+{}", service.key.name),
-        Event::DeleteService(key) => format!("-{}", key.name),
-        Event::ApplySlice(slice) => format!("+slice {}", slice.key.name),
-        Event::DeleteSlice(key) => format!("-slice {}", key.name),
-    });
+    let listing = |event: &&Event| {
+        !matches!(event, Event::Init(kind) if *kind != Kind::Services)
+            && !matches!(event, Event::InitDone(kind) if *kind != Kind::ServiceCidrs)
+    };
+    let events = update
+        .events
+        .iter()
+        .filter(listing)
+        .map(|event| match event {
+            Event::ApplyNode(_)
+            | Event::DeleteNode(_)
+            | Event::ApplyServiceCidr(_)
+            | Event::DeleteServiceCidr(_) => unreachable!("not yet"),
+            Event::Init(_) => "init".to_owned(),
+            Event::InitDone(_) => "done".to_owned(),
+            Event::ApplyService(service) => format!("+{}", service.key.name),
+            Event::DeleteService(key) => format!("-{}", key.name),
+            Event::ApplySlice(slice) => format!("+slice {}", slice.key.name),
+            Event::DeleteSlice(key) => format!("-slice {}", key.name),
+        });
     events.collect()
 }

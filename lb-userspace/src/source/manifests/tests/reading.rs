@@ -64,6 +64,7 @@ status:
         name: name.to_owned(),
         protocol,
         port: 80,
+        node_port: 0,
     };
     assert_eq!(
         services(&update)["web"],
@@ -77,6 +78,7 @@ status:
                 "fd00:10:96::a".parse().unwrap()
             ],
             ports: vec![port("http", Protocol::Tcp), port("dns", Protocol::Udp)],
+            ..Service::default()
         }
     );
 }
@@ -110,6 +112,7 @@ endpoints:
         address: ip.parse().unwrap(),
         conditions,
         node: node.map(str::to_owned),
+        hints: crate::model::Hints::default(),
     };
     let conditions = |ready, serving, terminating| Conditions {
         ready,
@@ -136,6 +139,7 @@ endpoints:
             endpoint("10.0.0.3", conditions(false, true, true), None),
             endpoint("10.0.0.4", conditions(true, false, false), None),
         ],
+        triggered: None,
     };
     assert_eq!(slices(&update), [expected]);
 }
