@@ -28,6 +28,18 @@ pub struct DesiredService {
     pub since: u64,
     /// Its ports, each with another name and protocol (rule 9), or a single one without frontends.
     pub ports: Vec<DesiredPort>,
+    /// Whether it has endpoints, but none on this node for a Local policy.
+    pub lacks_local: LacksLocal,
+}
+
+/// By traffic policy: whether a Service has endpoints somewhere and none on this node, though that policy is
+/// Local (rule 87).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LacksLocal {
+    /// `internalTrafficPolicy`.
+    pub internal: bool,
+    /// `externalTrafficPolicy`.
+    pub external: bool,
 }
 
 /// What one service port should look like.
@@ -114,6 +126,7 @@ pub fn find_desired(index: &Index, key: &ObjectKey) -> Result<Option<DesiredServ
     Ok(Some(DesiredService {
         since: entry.since,
         ports,
+        lacks_local: LacksLocal::default(),
     }))
 }
 

@@ -59,6 +59,9 @@ pub struct SyncReport {
     /// Whether the maps say what the objects say, as far as there is room: false before the first
     /// listing is complete and while operations fail.
     pub in_sync: bool,
+    /// Number of Services with endpoints but none on this node, by traffic policy: internal, external
+    /// (rule 87).
+    pub lacking_local: [usize; 2],
 }
 
 impl<M: Maps> Reconciler<M> {
@@ -195,6 +198,7 @@ impl<M: Maps> Reconciler<M> {
             .into_iter()
             .flatten()
             .min(),
+            lacking_local: [0; 2],
             in_sync: self.planner.is_some() && self.dirty.is_empty(),
         }
     }

@@ -4,6 +4,7 @@
 //! before and is not applied in between is gone. Every source lists every [`Kind`], also one that it has
 //! no objects of; nothing is written to the maps before all have been listed once (rule 5).
 
+pub mod kube;
 pub mod manifests;
 pub mod objects;
 

@@ -65,6 +65,7 @@ fn change(name: &str, vip: u8, port_name: &str) -> Change {
     let desired = DesiredService {
         since: 0,
         ports: vec![port],
+        lacks_local: Default::default(),
     };
     Change {
         service: Arc::new(service.key),

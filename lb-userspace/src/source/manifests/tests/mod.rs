@@ -13,7 +13,10 @@ mod watching;
 use std::{collections::BTreeMap, path::Path};
 
 use super::{Assigned, Content, Manifests, Update};
-use crate::{model::Service, source::Event};
+use crate::{
+    model::Service,
+    source::{Event, Kind},
+};
 
 /// Ranges of the lab, IPv4 first.
 const DUAL: &str = "10.96.0.0/16,fd00:10:96::/112";
