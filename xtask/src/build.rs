@@ -22,21 +22,20 @@ pub struct Args {
 /// If something is missing or does not compile.
 pub fn main(args: &Args) -> Result<()> {
     setup::ensure(setup::Scope::Build, &args.setup)?;
-    println!("{}", duolb(args.release)?.display());
+    let options: &[_] = if args.release { &["--release"] } else { &[] };
+    println!("{}", duolb(options)?.display());
     Ok(())
 }
 
-/// Builds duolb and returns the binary's path.
+/// Builds duolb with further `options` for cargo and returns the binary's path.
 ///
 /// # Errors
 /// If it does not compile.
-pub fn duolb(release: bool) -> Result<PathBuf> {
+pub fn duolb(options: &[&str]) -> Result<PathBuf> {
     let mut command = workspace::cargo();
     command.args(["build", "--package", "lb-userspace", "--bin", "duolb"]);
     command.arg("--message-format=json-render-diagnostics");
-    if release {
-        command.arg("--release");
-    }
+    command.args(options);
     let output = command
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())

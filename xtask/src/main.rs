@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::{build, check, run, setup, test};
+use xtask::{build, check, dist, run, setup, test};
 
 /// Builds, runs, tests and checks duolb. Every task first sets up what the machine lacks.
 #[derive(Parser)]
@@ -23,6 +23,8 @@ enum Task {
     Check(check::Args),
     /// Build duolb, kernel side included
     Build(build::Args),
+    /// Build what goes to a cluster: static binary, image, manifests
+    Dist(dist::Args),
     /// Install what building, running and testing need and this machine lacks
     Setup(setup::Args),
 }
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::main(&args),
         Task::Check(args) => check::main(&args),
         Task::Build(args) => build::main(&args),
+        Task::Dist(args) => dist::main(&args),
         Task::Setup(args) => setup::main(&args),
     };
     done.map_or_else(

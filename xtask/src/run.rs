@@ -77,7 +77,7 @@ pub fn main(args: &Args) -> Result<()> {
                 setup::Scope::Lab
             };
             setup::ensure(scope, &args.setup)?;
-            build::duolb(true)?
+            build::duolb(&["--release"])?
         }
     };
     if !args.duolb_args.is_empty() {

@@ -6,6 +6,8 @@
 mod packages;
 mod rust;
 
+pub use self::rust::{STATIC_AARCH64, STATIC_X86_64};
+
 use anyhow::{Result, bail};
 
 /// Arguments of `setup`, which the other tasks take as well.
@@ -24,6 +26,8 @@ pub enum Scope {
     Build,
     /// To compile, and to make the lab and run in it.
     Lab,
+    /// To compile a static binary.
+    Static,
 }
 
 /// Sets up everything and says so if there was nothing to do on a terminal.
@@ -41,8 +45,13 @@ pub fn main(args: &Args) -> Result<()> {
 pub fn ensure(scope: Scope, args: &Args) -> Result<()> {
     let install = !args.no_install;
     let mut missing = rust::ensure(install)?;
-    if scope == Scope::Lab {
-        missing += packages::ensure(packages::LAB, install)?;
+    match scope {
+        Scope::Build => {}
+        Scope::Lab => missing += packages::ensure(packages::LAB, install)?,
+        Scope::Static => {
+            missing += packages::ensure(packages::STATIC, install)?;
+            missing += rust::ensure_static_target(install)?;
+        }
     }
     if missing > 0 {
         bail!(

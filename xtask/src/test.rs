@@ -34,7 +34,7 @@ const THREADS: usize = 4;
 /// If any fails, or something is missing or does not compile.
 pub fn main(args: &Args) -> Result<()> {
     setup::ensure(setup::Scope::Lab, &args.setup)?;
-    let duolb = build::duolb(false)?;
+    let duolb = build::duolb(&[])?;
     let mut command = workspace::cargo();
     command.arg("test");
     if !args

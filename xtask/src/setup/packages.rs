@@ -43,6 +43,14 @@ pub(super) const LAB: &[Program] = &[
     },
 ];
 
+/// What a static build calls.
+pub(super) const STATIC: &[Program] = &[Program {
+    name: "musl-gcc",
+    debian: "musl-tools",
+    fedora: "musl-gcc",
+    why: "a static binary has the cryptography of TLS in it, which is partly C",
+}];
+
 /// A package manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Manager {

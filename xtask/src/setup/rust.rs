@@ -23,6 +23,10 @@ use crate::{
 
 /// The bpf-linker that is installed.
 const BPF_LINKER: &str = "0.13.0";
+/// The target of a static build.
+pub const STATIC_X86_64: &str = "x86_64-unknown-linux-musl";
+/// Likewise.
+pub const STATIC_AARCH64: &str = "aarch64-unknown-linux-musl";
 /// Why the sources are needed.
 const WHY_SOURCES: &str = "the BPF target has no prebuilt core";
 
@@ -186,4 +190,32 @@ fn install_linker(toolchain: &Toolchain, what: &str) -> Result<()> {
         .args(["--features", &format!("llvm-{}", toolchain.llvm), "--root"])
         .arg(&root);
     progress::step(&format!("compiling {what}, about a minute"), &mut command)
+}
+
+/// Makes sure that the standard library for a static binary is there; returns how many are missing still.
+pub(super) fn ensure_static_target(install: bool) -> Result<usize> {
+    let target = match env::consts::ARCH {
+        "aarch64" => STATIC_AARCH64,
+        _ => STATIC_X86_64,
+    };
+    let cargo = PathBuf::from(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let sysroot = Command::new(cargo.with_file_name("rustc"))
+        .args(["--print", "target-libdir", "--target", target])
+        .output()
+        .context("cannot start rustc")?;
+    let lib = String::from_utf8_lossy(&sysroot.stdout);
+    if Path::new(lib.trim()).is_dir() {
+        return Ok(0);
+    }
+    let what = format!("rust-std for {target}");
+    announce(&what, "the image has nothing in it but the binary", install);
+    if !install {
+        return Ok(1);
+    }
+    let rustup = find_rustup().context("only rustup can install a target, and it is not here")?;
+    progress::step(
+        &format!("installing {what}"),
+        Command::new(rustup).args(["target", "add", target]),
+    )?;
+    Ok(0)
 }
