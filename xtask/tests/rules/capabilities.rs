@@ -1,0 +1,78 @@
+//! The three capabilities of deploy/: with them the agent does everything, without any of them it says
+//! which call was refused.
+
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use xtask::{lab::Lab, lab::Node, workspace::find_program};
+
+use crate::needs_root;
+
+const NEEDED: [&str; 3] = ["bpf", "net_admin", "perfmon"];
+
+/// What an agent with these capabilities, and no others, says in two seconds.
+fn agent_with(lab: &Lab, capabilities: &[&str], mode: &str) -> Result<String> {
+    let keep: Vec<String> = capabilities.iter().map(|name| format!("+{name}")).collect();
+    let keep = format!("-all,{}", keep.join(","));
+    let duolb = std::env::var("DUOLB_BIN").context("DUOLB_BIN is not set: use cargo xtask test")?;
+    let setpriv = find_program("setpriv").context("no setpriv (util-linux)")?;
+    let bpffs = format!("/sys/fs/bpf/{}-capabilities", lab.prefix());
+    let manifests = lab.dir().join("manifests");
+    std::fs::create_dir_all(&manifests)?;
+    let run = || -> Result<String> {
+        let output = Command::new("timeout")
+            .args(["--signal=TERM", "2"])
+            .arg(setpriv)
+            .args(["--bounding-set", &keep, "--inh-caps", &keep])
+            .args([
+                &duolb,
+                "--bpffs",
+                &bpffs,
+                "agent",
+                "--tc-mode",
+                mode,
+                "--manifests",
+            ])
+            .arg(&manifests)
+            .args(["--healthz-bind-address", "127.0.0.1:10256"])
+            .output()?;
+        let cleanup = Command::new(&duolb)
+            .args(["--bpffs", &bpffs, "cleanup"])
+            .output()?;
+        ensure!(
+            cleanup.status.success(),
+            "{}",
+            String::from_utf8_lossy(&cleanup.stderr)
+        );
+        let _ = std::fs::remove_dir(&bpffs);
+        Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    lab.in_ns(lab.node("node-1"), run)?
+}
+
+#[test]
+fn three_capabilities_are_enough_and_each_is_needed() -> Result<()> {
+    needs_root!();
+    let lab = Lab::builder()
+        .node(Node::routed("node-1").endpoints(1))
+        .build()?;
+    for mode in ["tcx", "clsact"] {
+        let log = agent_with(&lab, &NEEDED, mode)?;
+        ensure!(
+            log.contains("the datapath is in place") && !log.contains("not permitted"),
+            "{mode}: {log}"
+        );
+    }
+    for left_out in NEEDED {
+        let others: Vec<&str> = NEEDED
+            .into_iter()
+            .filter(|name| *name != left_out)
+            .collect();
+        let log = agent_with(&lab, &others, "tcx")?;
+        ensure!(
+            log.contains("not permitted") || log.contains("ermission denied"),
+            "without {left_out}: {log}"
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,25 @@
+//! The rules that need more than one node to be seen, with real sockets: policies, topology, affinity,
+//! addresses that nobody serves, endpoints that leave.
+//!
+//! Three nodes in two zones, an agent on each, and objects as `kubectl get -o json` prints them. Names
+//! of tests quote the rules; the same rules are tabled for the planner in `lb-userspace/tests/control`.
+
+mod addresses;
+mod affinity;
+mod capabilities;
+mod cluster;
+mod leaving;
+mod objects;
+mod operating;
+mod policies;
+
+/// Skips the test with a line if namespaces cannot be made.
+macro_rules! needs_root {
+    () => {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("skipped: the lab needs root; use cargo xtask test");
+            return Ok(());
+        }
+    };
+}
+pub(crate) use needs_root;
