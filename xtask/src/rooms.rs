@@ -81,7 +81,21 @@ const RULES: &[Rule] = &[
         why: "one file attaches programs",
     },
     Rule {
-        words: &["k8s_openapi", "kube"],
+        words: &[
+            "k8s_openapi",
+            "kube_client",
+            "kube_runtime",
+            "kube::Api",
+            "kube::Client",
+            "kube::Config",
+            "kube::Error",
+            "kube::Resource",
+            "kube::api",
+            "kube::client",
+            "kube::config",
+            "kube::core",
+            "kube::runtime",
+        ],
         rooms: &[""],
         except: &[
             "lb-userspace/src/source/kube",
