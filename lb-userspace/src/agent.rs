@@ -115,7 +115,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let source = tokio::spawn(manifests::run(manifests, restored, events_in, problems_in));
     let devices = tokio::spawn(follow_devices(netlink, attacher));
     let mut sync = Sync {
-        reconciler: Reconciler::new(maps),
+        reconciler: Reconciler::new(maps, ""),
         known: Vec::new(),
         state: &mut state,
     };

@@ -15,7 +15,7 @@ use crate::{
         pins::Pins,
         view::{FrontendView, View},
     },
-    model::{ObjectKey, Protocol},
+    model::{ObjectKey, Protocol, TrafficPolicy},
 };
 
 /// A frontend, as printed.
@@ -28,7 +28,15 @@ struct Row {
     family: &'static str,
     address: IpAddr,
     port: u16,
+    /// `Cluster` or `Local`: which of the Service's endpoints these are.
+    policy: &'static str,
+    /// 0: none.
+    #[serde(rename = "affinitySeconds")]
+    affinity_seconds: u32,
     endpoints: Vec<EndpointRow>,
+    /// What becomes of clients while there are no endpoints.
+    #[serde(skip)]
+    drop: bool,
     flows: u64,
     packets_in: u64,
     bytes_in: u64,
@@ -155,6 +163,12 @@ fn row(frontend: FrontendView, records: &BTreeMap<u32, RecordedService>) -> Row 
         family: lb_common::address::Family::of(&frontend.address).name(),
         address: frontend.address,
         port: frontend.port,
+        policy: match frontend.policy {
+            TrafficPolicy::Cluster => "Cluster",
+            TrafficPolicy::Local => "Local",
+        },
+        affinity_seconds: frontend.affinity,
+        drop: frontend.drop,
         endpoints: frontend
             .endpoints
             .iter()
@@ -230,10 +244,18 @@ fn details_table(details: &Details) -> String {
             "  {} flows, {} packets in, {} out\n",
             row.flows, row.packets_in, row.packets_out
         );
+        if row.policy == "Local" {
+            text += "  only endpoints on this node\n";
+        }
+        if row.affinity_seconds > 0 {
+            text += &format!("  clients stay for {} s\n", row.affinity_seconds);
+        }
         for endpoint in endpoints(row) {
             text += &format!("  -> {endpoint}\n");
         }
-        if row.endpoints.is_empty() {
+        if row.endpoints.is_empty() && row.drop {
+            text += "  no endpoints on this node: clients get no answer\n";
+        } else if row.endpoints.is_empty() {
             text += "  no endpoints: clients are refused\n";
         }
     }

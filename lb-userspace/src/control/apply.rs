@@ -13,8 +13,10 @@ use super::{
     plan::{FamilyOp, Op, Plan, Step},
 };
 
-/// Most steps, and most slots, that go out as one call.
+/// Most steps that go out as one call.
 const BATCH: usize = 4096;
+/// Number of slots or endpoints from which on no more are gathered for one call.
+const LARGE: usize = 65_536;
 
 /// What came of a plan.
 #[derive(Debug, Default)]
@@ -50,7 +52,7 @@ pub fn apply<'a>(maps: &mut impl Maps, plan: &'a Plan) -> Applied<'a> {
                 Ok(()) => applied.done += 1,
                 Err(error) => {
                     // A frontend that found no room is missing, and that is all; see Planner::reject.
-                    if !is_rejection(&error) {
+                    if !is_rejection(&error) && step.id != Step::NO_PORT {
                         given_up.insert(step.id);
                     }
                     applied.failed.push((step, error));
@@ -83,8 +85,12 @@ fn apply_step(maps: &mut impl Maps, step: &Step) -> Result<(), MapsError> {
 
 fn apply_op<A: Address>(maps: &mut impl FamilyMaps<A>, op: &FamilyOp<A>) -> Result<(), MapsError> {
     match op {
-        FamilyOp::WriteSlots { base, endpoints } => maps.write_slots(*base, endpoints),
+        FamilyOp::RaiseEndpoints(endpoints) | FamilyOp::LowerEndpoints(endpoints) => {
+            maps.put_endpoints(endpoints)
+        }
+        FamilyOp::WriteSlots { base, ids } => maps.write_slots(*base, ids),
         FamilyOp::PutFrontend { key, value } => maps.put_frontend(key, value),
+        FamilyOp::WriteRanges(ranges) => maps.write_ranges(ranges),
         FamilyOp::RemoveFrontend { key } => maps.remove_frontend(key),
     }
 }
@@ -126,7 +132,10 @@ fn apply_family_run<'a, A: Address>(
     run: impl Iterator<Item = &'a FamilyOp<A>>,
 ) -> bool {
     match first {
-        FamilyOp::WriteSlots { .. } => write_side_by_side(maps, run).is_ok(),
+        FamilyOp::RaiseEndpoints(_) | FamilyOp::LowerEndpoints(_) => {
+            put_together(maps, run).is_ok()
+        }
+        FamilyOp::WriteSlots { .. } => write_together(maps, run).is_ok(),
         FamilyOp::PutFrontend { .. } => {
             let entry = |op: &FamilyOp<A>| match op {
                 FamilyOp::PutFrontend { key, value } => Some((*key, *value)),
@@ -135,34 +144,55 @@ fn apply_family_run<'a, A: Address>(
             maps.put_frontends(&run.filter_map(entry).collect::<Vec<_>>())
                 .is_ok()
         }
-        FamilyOp::RemoveFrontend { .. } => false,
+        FamilyOp::WriteRanges(_) | FamilyOp::RemoveFrontend { .. } => false,
     }
 }
 
-/// Writes ranges that stand side by side as one.
-fn write_side_by_side<'a, A: Address>(
+/// Writes the endpoints of many steps, wherever they stand.
+fn put_together<'a, A: Address>(
     maps: &mut impl FamilyMaps<A>,
     run: impl Iterator<Item = &'a FamilyOp<A>>,
 ) -> Result<(), MapsError> {
-    let (mut start, mut joined) = (0, Vec::new());
+    let mut gathered = Vec::new();
     for op in run {
-        let FamilyOp::WriteSlots { base, endpoints } = op else {
+        let (FamilyOp::RaiseEndpoints(endpoints) | FamilyOp::LowerEndpoints(endpoints)) = op else {
             continue;
         };
-        let touches = (*base as usize).checked_sub(start as usize) == Some(joined.len());
-        if !touches || joined.len() >= BATCH {
-            if !joined.is_empty() {
-                maps.write_slots(start, &joined)?;
-            }
-            joined.clear();
-            start = *base;
+        gathered.extend_from_slice(endpoints);
+        if gathered.len() >= LARGE {
+            maps.put_endpoints(&gathered)?;
+            gathered.clear();
         }
-        joined.extend_from_slice(endpoints);
     }
-    if joined.is_empty() {
+    if gathered.is_empty() {
         Ok(())
     } else {
-        maps.write_slots(start, &joined)
+        maps.put_endpoints(&gathered)
+    }
+}
+
+/// Writes the slots of many steps, wherever they stand.
+fn write_together<'a, A: Address>(
+    maps: &mut impl FamilyMaps<A>,
+    run: impl Iterator<Item = &'a FamilyOp<A>>,
+) -> Result<(), MapsError> {
+    let (mut gathered, mut slots) = (Vec::new(), 0);
+    for op in run {
+        let FamilyOp::WriteSlots { base, ids } = op else {
+            continue;
+        };
+        gathered.push((*base, ids.as_slice()));
+        slots += ids.len();
+        if slots >= LARGE {
+            maps.write_slot_runs(&gathered)?;
+            gathered.clear();
+            slots = 0;
+        }
+    }
+    if gathered.is_empty() {
+        Ok(())
+    } else {
+        maps.write_slot_runs(&gathered)
     }
 }
 

@@ -10,7 +10,7 @@ use std::fmt;
 
 use lb_common::{
     address::{Address, Family},
-    tables::{Endpoint, Frontend, FrontendKey, ServiceRecord},
+    tables::{Endpoint, Frontend, FrontendKey, ServiceRecord, VipRange},
 };
 
 /// Which map an operation was about.
@@ -20,6 +20,10 @@ pub enum Table {
     Frontends(Family),
     /// `SLOTS_V4` or `SLOTS_V6`.
     Slots(Family),
+    /// `ENDPOINTS_V4` or `ENDPOINTS_V6`.
+    Endpoints(Family),
+    /// `RANGES_V4` or `RANGES_V6`.
+    Ranges(Family),
     /// `SERVICES`.
     Services,
     /// `TRAFFIC`.
@@ -34,6 +38,10 @@ impl fmt::Display for Table {
             Self::Frontends(Family::V6) => "FRONTENDS_V6",
             Self::Slots(Family::V4) => "SLOTS_V4",
             Self::Slots(Family::V6) => "SLOTS_V6",
+            Self::Endpoints(Family::V4) => "ENDPOINTS_V4",
+            Self::Endpoints(Family::V6) => "ENDPOINTS_V6",
+            Self::Ranges(Family::V4) => "RANGES_V4",
+            Self::Ranges(Family::V6) => "RANGES_V6",
             Self::Services => "SERVICES",
             Self::Traffic => "TRAFFIC",
         })
@@ -64,19 +72,41 @@ pub enum MapsError {
 pub struct FamilyDump<A> {
     /// All frontends, in no particular order.
     pub frontends: Vec<(FrontendKey<A>, Frontend)>,
-    /// The slots array from 0 up to the end of the last range that a frontend refers to.
-    pub slots: Vec<Endpoint<A>>,
+    /// The slots array, that is ids of endpoints, from 0 up to the end of the last range that a frontend
+    /// refers to.
+    pub slots: Vec<u32>,
+    /// The endpoints array from 0 up to the last one that was ever used.
+    pub endpoints: Vec<Endpoint<A>>,
+    /// The ranges that are in use, in order.
+    pub ranges: Vec<VipRange<A>>,
 }
 
 /// The maps of one family.
 pub trait FamilyMaps<A: Address> {
     /// Number of slots that exist.
     fn slot_capacity(&self) -> u32;
-    /// Writes `endpoints` to the slots from `base` on.
+    /// Number of endpoints that exist, at most [`MAX_ENDPOINTS`](lb_common::tables::MAX_ENDPOINTS).
+    fn endpoint_capacity(&self) -> u32;
+    /// Writes ids of endpoints to the slots from `base` on.
     ///
     /// # Errors
     /// [`MapsError::Full`] if the range does not fit the array, else [`MapsError::Io`].
-    fn write_slots(&mut self, base: u32, endpoints: &[Endpoint<A>]) -> Result<(), MapsError>;
+    fn write_slots(&mut self, base: u32, ids: &[u32]) -> Result<(), MapsError>;
+    /// Writes many runs of slots, each given by its first slot; worth overriding where a batch is cheaper.
+    ///
+    /// # Errors
+    /// Of the first that failed. Some may have been written; the caller repeats them one by one.
+    fn write_slot_runs(&mut self, runs: &[(u32, &[u32])]) -> Result<(), MapsError> {
+        runs.iter()
+            .try_for_each(|(base, ids)| self.write_slots(*base, ids))
+    }
+    /// Writes endpoints, each to where its id says
+    /// ([`endpoint_index`](lb_common::tables::endpoint_index)).
+    ///
+    /// # Errors
+    /// [`MapsError::Full`] if one does not fit the array, else [`MapsError::Io`]. Some may have been
+    /// written.
+    fn put_endpoints(&mut self, endpoints: &[Endpoint<A>]) -> Result<(), MapsError>;
     /// Writes or replaces one frontend atomically.
     ///
     /// # Errors
@@ -97,6 +127,16 @@ pub trait FamilyMaps<A: Address> {
     /// # Errors
     /// [`MapsError::Io`].
     fn remove_frontend(&mut self, key: &FrontendKey<A>) -> Result<(), MapsError>;
+    /// Makes `ranges` the ranges in use, in this order; what follows them is zero afterwards.
+    ///
+    /// A write to an array is not atomic: a packet could meet one range's address with another's mask. An
+    /// entry that changes therefore goes through three writes: its flags become 0, which ends the search
+    /// before it; then it gets its address and mask, still without flags; then its flags.
+    ///
+    /// # Errors
+    /// [`MapsError::Full`] if there are more than
+    /// [`VIP_RANGES`](lb_common::tables::VIP_RANGES), else [`MapsError::Io`].
+    fn write_ranges(&mut self, ranges: &[VipRange<A>]) -> Result<(), MapsError>;
     /// Reads everything.
     ///
     /// # Errors

@@ -1,18 +1,25 @@
 //! The planner: compares what services should look like with what is in the maps, and says what to do.
 //!
 //! It mirrors the maps, so that one changed service costs one comparison and never a dump, and it alone
-//! gives out ids and slots. Pure: the same changes give the same [`Plan`]. After [`Planner::plan`] the
+//! gives out ids, of service ports and of endpoints, and slots. Pure: the same changes give the same [`Plan`]. After [`Planner::plan`] the
 //! mirror stands as if every step had been carried out; if one was not, the mirror is worth nothing any
 //! more and is made anew from the maps (`restore`). The one exception is a full frontends map, which is
 //! to be expected and can be told to the planner ([`Planner::reject`]).
 
+mod backing;
+mod compare;
+mod endpoint_ids;
 mod entry;
 mod family;
 mod ids;
+mod last_known;
+mod lists;
+mod merge;
 mod op;
 mod quarantine;
 mod settle;
 mod slots;
+mod vip_ranges;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -20,13 +27,21 @@ use std::{
     sync::Arc,
 };
 
+use ipnet::IpNet;
 use lb_common::{
     address::{V4, V6},
     tables::ServiceRecord,
 };
 
-pub(super) use self::entry::{Claim, Entry, Served};
+pub(super) use self::{
+    backing::{Backing, Pools},
+    entry::{Claim, Entry, Served, list_of},
+    lists::Lists,
+    merge::place,
+    vip_ranges::RangePlanner,
+};
 pub use self::{
+    endpoint_ids::EndpointPool,
     family::FamilyPlanner,
     ids::IdPool,
     op::{FamilyOp, Op, Plan, Step},
@@ -72,7 +87,7 @@ pub struct Planner {
     v6: FamilyPlanner<V6>,
 }
 
-/// A service port that has an id. Its frontends are those its record says.
+/// A service port that has an id. What it has in a family is with that family's planner.
 #[derive(Clone, Debug)]
 pub(super) struct Port {
     pub(super) id: u32,
@@ -98,12 +113,20 @@ impl Planner {
         }
     }
 
-    /// Says what brings the maps to what `changes` want, and takes it for done.
-    pub fn plan(&mut self, changes: impl IntoIterator<Item = Change>, occasion: Occasion) -> Plan {
+    /// Says what brings the maps to what `changes` want, with `cidrs` as all the ServiceCIDRs there are, and
+    /// takes it for done.
+    pub fn plan(
+        &mut self,
+        changes: impl IntoIterator<Item = Change>,
+        occasion: Occasion,
+        cidrs: &[IpNet],
+    ) -> Plan {
         let mut plan = Plan::default();
         let retry = occasion == Occasion::Retry;
         self.v4.advance(retry);
         self.v6.advance(retry);
+        self.v4.tell_cidrs(cidrs);
+        self.v6.tell_cidrs(cidrs);
         let mut again = BTreeMap::new();
         if self.ids.advance() || retry {
             again = mem::take(&mut self.numberless);
@@ -121,8 +144,8 @@ impl Planner {
                 plan.push(id, None, Op::RemoveService);
                 self.ids.release(id);
             }
-            self.v4.touch_unclaimed();
-            self.v6.touch_unclaimed();
+            self.v4.complete(&mut plan);
+            self.v6.complete(&mut plan);
         }
         self.v4.settle(&mut plan);
         self.v6.settle(&mut plan);
@@ -186,31 +209,28 @@ impl Planner {
         for want in desired.iter().flat_map(|desired| &desired.ports) {
             let known = before.iter().position(|port| port.is(want));
             let known = known.map(|at| before.swap_remove(at));
-            let Some(id) = known
-                .as_ref()
+            let known_id = known.as_ref();
+            let Some(id) = known_id
                 .map(|port| port.id)
                 .or_else(|| self.find_id(service, plan))
             else {
                 numberless = true;
                 continue;
             };
-            let record = known.map(|port| port.record);
-            if record.as_ref() != Some(&want.record) {
+            if known.is_none_or(|port| port.record != want.record) {
                 plan.push(id, Some(service), Op::PutService(want.record.clone()));
             }
             let since = desired.as_ref().map_or(0, |desired| desired.since);
-            self.v4
-                .update(service, id, since, record.as_deref(), want.v4.as_ref());
-            self.v6
-                .update(service, id, since, record.as_deref(), want.v6.as_ref());
+            self.v4.update(service, id, since, want.v4.as_ref());
+            self.v6.update(service, id, since, want.v6.as_ref());
             after.push(Port {
                 id,
                 record: want.record.clone(),
             });
         }
-        for Port { id, record } in before {
-            self.v4.update(service, id, 0, Some(&record), None);
-            self.v6.update(service, id, 0, Some(&record), None);
+        for Port { id, .. } in before {
+            self.v4.update(service, id, 0, None);
+            self.v6.update(service, id, 0, None);
             plan.push(id, Some(service), Op::RemoveService);
             self.ids.release(id);
         }

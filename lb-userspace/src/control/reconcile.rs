@@ -10,12 +10,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ipnet::IpNet;
+use lb_common::address::{V4, V6};
+
 use super::{
     apply::{apply, is_rejection},
     backoff::Backoff,
-    desired::find_desired,
+    desired::{LacksLocal, find_desired},
     index::Index,
-    maps::{Maps, MapsError},
+    maps::{FamilyMaps, Maps, MapsError},
     plan::{Change, Occasion, Planner, Step},
     problem::{Cause, Problem},
     restore::restore_planner,
@@ -38,6 +41,12 @@ pub struct Reconciler<M> {
     dirty: BTreeSet<Arc<ObjectKey>>,
     /// Services that contradict themselves and are left as they are.
     refused: BTreeMap<Arc<ObjectKey>, Problem>,
+    /// Services that lack local endpoints for some policy.
+    lacking: BTreeMap<Arc<ObjectKey>, LacksLocal>,
+    /// The ServiceCIDRs that the last plan was made with.
+    cidrs: Vec<IpNet>,
+    /// Operations on the maps carried out so far.
+    ops: u64,
     /// What failed in the last attempt.
     failures: Vec<Problem>,
     backoff: Backoff,
@@ -65,14 +74,18 @@ pub struct SyncReport {
 }
 
 impl<M: Maps> Reconciler<M> {
-    /// A control plane that knows nothing yet; what is in `maps` stays in force.
-    pub fn new(maps: M) -> Self {
+    /// The control plane of the node of that name (rule 16), which knows nothing yet; what is in `maps`
+    /// stays in force.
+    pub fn new(maps: M, node_name: &str) -> Self {
         Self {
             maps,
-            index: Index::default(),
+            index: Index::new(node_name),
             planner: None,
             dirty: BTreeSet::new(),
             refused: BTreeMap::new(),
+            lacking: BTreeMap::new(),
+            cidrs: Vec::new(),
+            ops: 0,
             failures: Vec::new(),
             backoff: Backoff::default(),
             room: None,
@@ -95,6 +108,33 @@ impl<M: Maps> Reconciler<M> {
             });
         }
         self.report(ops)
+    }
+
+    /// Compares the maps with what was last written to them; the number of entries that differ. If there are
+    /// any, somebody else has changed them, and they are brought back to what they should say.
+    ///
+    /// Nothing is compared before the first plan and while operations fail.
+    ///
+    /// # Errors
+    /// [`MapsError`] if the maps cannot be read.
+    pub fn verify(&mut self, now: Instant) -> Result<usize, MapsError> {
+        let Some(planner) = &self.planner else {
+            return Ok(0);
+        };
+        let v4 = FamilyMaps::<V4>::dump(&self.maps)?;
+        let v6 = FamilyMaps::<V6>::dump(&self.maps)?;
+        let mismatches = planner.count_mismatches(&self.maps.services()?, &v4, &v6);
+        if mismatches > 0 {
+            // The mirror is made anew, and with it the next plan is a complete one.
+            self.planner = None;
+            self.sync(now);
+        }
+        Ok(mismatches)
+    }
+
+    /// How many operations on the maps have been carried out since this was made.
+    pub fn ops(&self) -> u64 {
+        self.ops
     }
 
     /// What is known of the cluster.
@@ -126,6 +166,7 @@ impl<M: Maps> Reconciler<M> {
                 .is_none_or(|at| at <= now);
         }
         !self.dirty.is_empty()
+            || self.cidrs != self.index.service_cidrs()
             || [self.room, self.retry]
                 .into_iter()
                 .flatten()
@@ -145,12 +186,20 @@ impl<M: Maps> Reconciler<M> {
             self.dirty.extend(planner.services().cloned());
         }
         let dirty = std::mem::take(&mut self.dirty);
-        let (index, refused) = (&self.index, &mut self.refused);
-        let changes = dirty
-            .into_iter()
-            .filter_map(|service| find_change(index, refused, service));
-        let plan = planner.plan(changes, occasion);
+        let (index, refused, lacking) = (&self.index, &mut self.refused, &mut self.lacking);
+        let changes = dirty.into_iter().filter_map(|service| {
+            let change = find_change(index, refused, service)?;
+            let lacks = change.desired.as_ref().map(|desired| desired.lacks_local);
+            match lacks.filter(|lacks| *lacks != LacksLocal::default()) {
+                Some(lacks) => lacking.insert(change.service.clone(), lacks),
+                None => lacking.remove(&change.service),
+            };
+            Some(change)
+        });
+        self.cidrs = index.service_cidrs();
+        let plan = planner.plan(changes, occasion, &self.cidrs);
         let applied = apply(&mut self.maps, &plan);
+        self.ops += applied.done as u64;
         let (rejected, failed): (Vec<_>, Vec<_>) = applied
             .failed
             .into_iter()
@@ -198,7 +247,10 @@ impl<M: Maps> Reconciler<M> {
             .into_iter()
             .flatten()
             .min(),
-            lacking_local: [0; 2],
+            lacking_local: [
+                self.lacking.values().filter(|lacks| lacks.internal).count(),
+                self.lacking.values().filter(|lacks| lacks.external).count(),
+            ],
             in_sync: self.planner.is_some() && self.dirty.is_empty(),
         }
     }
@@ -226,10 +278,7 @@ fn failure(step: Option<&Step>, error: &MapsError) -> Problem {
     };
     let (field, value) = match step {
         None => ("map", table.to_string()),
-        Some(step) => match step.op.find_frontend_name() {
-            None => ("service id", step.id.to_string()),
-            Some(name) => ("frontend", name),
-        },
+        Some(step) => step.subject(),
     };
     Problem {
         service: step.and_then(|step| step.service.clone()),

@@ -76,8 +76,12 @@ pub fn find_frontend<A: Address>(record: &ServiceRecord) -> Option<FrontendKey<A
     Some(FrontendKey::new(vip, record.port.to_be(), record.protocol))
 }
 
-/// The frontend as users write it: `10.96.0.1:80/TCP`, `[fd00::1]:53/UDP`.
+/// The frontend as users write it: `10.96.0.1:80/TCP`, `[fd00::1]:53/UDP`; of the mark of a VIP the address
+/// alone.
 pub fn frontend_name<A: Address>(key: &FrontendKey<A>) -> String {
+    if (key.port, key.proto) == (0, 0) {
+        return key.addr.to_ip().to_string();
+    }
     let socket = SocketAddr::new(key.addr.to_ip(), u16::from_be(key.port));
     match Protocol::from_number(key.proto) {
         Some(protocol) => format!("{socket}/{protocol}"),

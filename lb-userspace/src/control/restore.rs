@@ -5,7 +5,8 @@
 //! belongs to no service is kept as such until the first complete plan (rule 92). The maps may hold
 //! anything: what cannot be right owns nothing and is written anew by that plan.
 
-mod ranges;
+mod endpoints;
+mod slots;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,17 +15,17 @@ use std::{
 
 use lb_common::{
     address::{Address, V4, V6},
-    tables::{Endpoint, ServiceRecord},
+    tables::{Frontend, ServiceRecord},
 };
 
-use self::ranges::sort_ranges;
+use self::{endpoints::restore_endpoints, slots::restore_slots};
 use super::{
     maps::{FamilyDump, FamilyMaps, Maps, MapsError},
     plan::{
-        Claim, Entry, FamilyOp, FamilyPlanner, IdPool, Op, Planner, Port, Served, SlotPool,
-        SlotRange,
+        Claim, Entry, FamilyOp, FamilyPlanner, IdPool, Op, Planner, Pools, Port, RangePlanner,
+        Served, list_of,
     },
-    record::{find_frontend, parse_record},
+    record::parse_record,
 };
 use crate::model::ObjectKey;
 
@@ -86,56 +87,51 @@ fn restore_family<A: Address>(
 where
     Op: From<FamilyOp<A>>,
 {
-    let FamilyDump { frontends, slots } = maps.dump()?;
-    let capacity = maps.slot_capacity();
-    let ranges = frontends
-        .iter()
-        .map(|(_, value)| (value.slot_base, value.slot_count));
-    let limit = capacity.min(u32::try_from(slots.len()).unwrap_or(u32::MAX));
-    let sorted = sort_ranges(ranges, limit);
-    let used = sorted.sound.iter().chain(&sorted.damaged).copied();
-    let mut used: Vec<_> = used.filter(|range| range.len > 0).collect();
-    used.sort_unstable();
-    let mut pool = SlotPool::new(capacity, used);
-    // Nobody owns these, but packets go there till they are written anew elsewhere.
-    for range in sorted.damaged {
-        pool.release(range);
-    }
-
+    let FamilyDump {
+        frontends,
+        slots,
+        endpoints,
+        ranges,
+    } = maps.dump()?;
+    let (mut backings, endpoint_pool, orphans) =
+        restore_endpoints(endpoints, maps.endpoint_capacity(), ports);
     let mut entries = HashMap::with_capacity(frontends.len());
-    for (key, value) in frontends {
-        let port = ports.get(&value.service);
-        let range = SlotRange {
-            base: value.slot_base,
-            len: value.slot_count,
-        };
-        let is_sound = range.len == 0 || sorted.sound.contains(&range);
-        let endpoints = is_sound.then(|| endpoints_at(&slots, range));
+    for (key, value) in &frontends {
+        let service = ports.get(&value.service).map(|(service, _)| service);
         let mut entry = Entry::default();
-        // What its record does not say is not the port's, though the frontend says so.
-        let owner = port.filter(|(_, record)| find_frontend(record) == Some(key));
-        entry.claims.extend(owner.map(|(service, _)| Claim {
-            service: service.clone(),
-            id: value.service,
-            since: 0,
-            endpoints: endpoints.clone().unwrap_or_default(),
-        }));
+        // It belongs to the service port that it says it belongs to.
+        if let (Some(service), Some(backing)) = (service, backings.get_mut(&value.service)) {
+            backing.frontends.push(*key);
+            entry.claims.push(Claim {
+                service: service.clone(),
+                id: value.service,
+                since: 0,
+                list: list_of(value),
+                drop: value.flags & Frontend::DROP != 0,
+                affinity: value.affinity,
+            });
+        }
         entry.served = Some(Served {
-            service: port.map(|(service, _)| service.clone()),
-            value,
-            range: if is_sound {
-                range
-            } else {
-                SlotRange::default()
-            },
-            endpoints,
+            service: service.cloned(),
+            value: *value,
         });
-        entries.insert(key, entry);
+        entries.insert(*key, entry);
     }
-    Ok(FamilyPlanner::new(entries, pool))
+    let (slot_pool, touched_ids) =
+        restore_slots(&frontends, &slots, maps.slot_capacity(), &mut backings);
+    backings.retain(|_, backing| !backing.is_empty());
+    let mut planner = FamilyPlanner::default();
+    planner.entries = entries;
+    planner.backings = backings.into_iter().collect();
+    planner.pools = Pools {
+        slots: slot_pool,
+        endpoints: endpoint_pool,
+    };
+    planner.ranges = RangePlanner::restored(ranges);
+    planner.orphans = orphans;
+    planner.touched_ids = touched_ids;
+    Ok(planner)
 }
 
-fn endpoints_at<A: Address>(slots: &[Endpoint<A>], range: SlotRange) -> Arc<[Endpoint<A>]> {
-    let slots = slots.iter().skip(range.base as usize);
-    slots.take(range.len as usize).copied().collect()
-}
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,11 @@
 //! The kernel side as the agent sees it: programs, maps, pins, devices.
 //!
-//! The only room that knows aya. One file writes maps (`tables`), one attaches programs (`attach`), one
+//! The only room that knows aya. One place writes maps (`tables`, many elements at once through `batch`), one attaches programs (`attach`), one
 //! loads them (`object`); `pins` knows where everything stands in bpffs, so that the reading commands
 //! need no agent.
 
 pub mod attach;
+mod batch;
 pub mod clock;
 pub mod devices;
 pub mod log;

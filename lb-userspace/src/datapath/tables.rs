@@ -1,4 +1,8 @@
-//! The real maps behind the control plane's door: the only file that writes them.
+//! The real maps behind the control plane's door: the only place that writes them.
+//!
+//! What belongs to a family is in `family`; here is what they share, and what the agent writes besides.
+
+mod family;
 
 use std::io;
 
@@ -10,23 +14,25 @@ use aya::{
 use lb_common::{
     address::{Address, Family, V4, V6},
     tables::{
-        AgentState, Device, Endpoint, Frontend, FrontendKey, ServiceRecord, Traffic, endpoint_id,
+        AgentState, Device, Endpoint, Frontend, FrontendKey, ServiceRecord, Traffic, VipRange,
         traffic_index,
     },
 };
 
-use super::{DatapathError, object, pins::Pins};
-use crate::control::maps::{FamilyDump, FamilyMaps, Maps, MapsError, Table};
+use super::{DatapathError, batch, object, pins::Pins};
+use crate::control::maps::{Maps, MapsError, Table};
 
 /// The maps of one family.
 struct Tables<A: Address>
 where
     FrontendKey<A>: Pod,
     Endpoint<A>: Pod,
+    VipRange<A>: Pod,
 {
     frontends: HashMap<MapData, FrontendKey<A>, Frontend>,
     slots: Array<MapData, u32>,
     endpoints: Array<MapData, Endpoint<A>>,
+    ranges: Array<MapData, VipRange<A>>,
 }
 
 /// The pinned maps that the agent writes.
@@ -45,6 +51,7 @@ trait Select<A: Address>
 where
     FrontendKey<A>: Pod,
     Endpoint<A>: Pod,
+    VipRange<A>: Pod,
 {
     fn tables(&self) -> &Tables<A>;
     fn tables_mut(&mut self) -> &mut Tables<A>;
@@ -69,17 +76,20 @@ impl<A: Address> Tables<A>
 where
     FrontendKey<A>: Pod,
     Endpoint<A>: Pod,
+    VipRange<A>: Pod,
 {
     fn take(
         ebpf: &mut Ebpf,
         frontends: &'static str,
         slots: &'static str,
         endpoints: &'static str,
+        ranges: &'static str,
     ) -> Result<Self, DatapathError> {
         Ok(Self {
             frontends: typed(ebpf, frontends)?,
             slots: typed(ebpf, slots)?,
             endpoints: typed(ebpf, endpoints)?,
+            ranges: typed(ebpf, ranges)?,
         })
     }
 }
@@ -109,8 +119,20 @@ impl KernelMaps {
             source,
         })?;
         Ok(Self {
-            v4: Tables::take(ebpf, "FRONTENDS_V4", "SLOTS_V4", "ENDPOINTS_V4")?,
-            v6: Tables::take(ebpf, "FRONTENDS_V6", "SLOTS_V6", "ENDPOINTS_V6")?,
+            v4: Tables::take(
+                ebpf,
+                "FRONTENDS_V4",
+                "SLOTS_V4",
+                "ENDPOINTS_V4",
+                "RANGES_V4",
+            )?,
+            v6: Tables::take(
+                ebpf,
+                "FRONTENDS_V6",
+                "SLOTS_V6",
+                "ENDPOINTS_V6",
+                "RANGES_V6",
+            )?,
             services: typed(ebpf, "SERVICES")?,
             agent: typed(ebpf, "AGENT")?,
             service_capacity: traffic.len() / 2,
@@ -211,72 +233,6 @@ fn absent_is_fine(result: Result<(), MapError>) -> Result<(), MapError> {
     }
 }
 
-impl<A: Address> FamilyMaps<A> for KernelMaps
-where
-    Self: Select<A>,
-    FrontendKey<A>: Pod,
-    Endpoint<A>: Pod,
-{
-    fn slot_capacity(&self) -> u32 {
-        self.tables().slots.len()
-    }
-
-    fn write_slots(&mut self, base: u32, endpoints: &[Endpoint<A>]) -> Result<(), MapsError> {
-        let tables = self.tables_mut();
-        (base..)
-            .zip(endpoints)
-            .try_for_each(|(slot, endpoint)| {
-                let id = endpoint_id(slot, 1);
-                let endpoint = Endpoint {
-                    id,
-                    state: u16::MAX,
-                    ..*endpoint
-                };
-                tables.endpoints.set(slot, endpoint, 0)?;
-                tables.slots.set(slot, id, 0)
-            })
-            .map_err(failed(Table::Slots(A::FAMILY)))
-    }
-
-    fn put_frontend(&mut self, key: &FrontendKey<A>, value: &Frontend) -> Result<(), MapsError> {
-        let frontends = &mut self.tables_mut().frontends;
-        frontends
-            .insert(key, value, 0)
-            .map_err(failed(Table::Frontends(A::FAMILY)))
-    }
-
-    fn remove_frontend(&mut self, key: &FrontendKey<A>) -> Result<(), MapsError> {
-        let frontends = &mut self.tables_mut().frontends;
-        absent_is_fine(frontends.remove(key)).map_err(failed(Table::Frontends(A::FAMILY)))
-    }
-
-    fn dump(&self) -> Result<FamilyDump<A>, MapsError> {
-        let Tables {
-            frontends,
-            slots,
-            endpoints,
-        } = self.tables();
-        let frontends: Vec<_> = frontends
-            .iter()
-            .collect::<Result<_, _>>()
-            .map_err(failed(Table::Frontends(A::FAMILY)))?;
-        let end = frontends
-            .iter()
-            .map(|(_, frontend)| frontend.slot_base.saturating_add(frontend.slot_count))
-            .max()
-            .unwrap_or(0)
-            .min(slots.len());
-        let slots = (0..end)
-            .map(|slot| {
-                let Endpoint { addr, port, .. } = endpoints.get(&slot, 0)?;
-                Ok(Endpoint::new(addr, port))
-            })
-            .collect::<Result<_, _>>()
-            .map_err(failed(Table::Slots(A::FAMILY)))?;
-        Ok(FamilyDump { frontends, slots })
-    }
-}
-
 impl Maps for KernelMaps {
     fn service_capacity(&self) -> u32 {
         self.service_capacity
@@ -286,6 +242,11 @@ impl Maps for KernelMaps {
         self.services
             .insert(id, record, 0)
             .map_err(failed(Table::Services))
+    }
+
+    fn put_services(&mut self, records: &[(u32, ServiceRecord)]) -> Result<(), MapsError> {
+        let (ids, records): (Vec<_>, Vec<_>) = records.iter().copied().unzip();
+        batch::update(&mut self.services, &ids, &records).map_err(failed(Table::Services))
     }
 
     fn remove_service(&mut self, id: u32) -> Result<(), MapsError> {
@@ -311,9 +272,6 @@ impl Maps for KernelMaps {
     }
 
     fn services(&self) -> Result<Vec<(u32, ServiceRecord)>, MapsError> {
-        self.services
-            .iter()
-            .collect::<Result<_, _>>()
-            .map_err(failed(Table::Services))
+        batch::read(&self.services).map_err(failed(Table::Services))
     }
 }

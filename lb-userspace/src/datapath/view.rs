@@ -15,7 +15,8 @@ use lb_common::{
     verdict::Verdict,
 };
 
-use super::{DatapathError, object, pins::Pins};
+use super::{DatapathError, batch, object, pins::Pins};
+use crate::model::TrafficPolicy;
 
 /// A pinned datapath, open for reading.
 pub struct View {
@@ -33,6 +34,12 @@ pub struct FrontendView {
     pub protocol: u8,
     /// Id of the service port.
     pub service: u32,
+    /// Which list of endpoints it leads to.
+    pub policy: TrafficPolicy,
+    /// Without endpoints: whether clients are left without an answer instead of being refused (rule 41).
+    pub drop: bool,
+    /// Session affinity in seconds; 0: none.
+    pub affinity: u32,
     /// Where traffic goes: addresses and ports (host byte order).
     pub endpoints: Vec<(IpAddr, u16)>,
     /// What went through it, in its family.
@@ -118,7 +125,7 @@ impl View {
         entries(&map, "SERVICES")
     }
 
-    /// All frontends of both families.
+    /// All frontends of both families; the marks of VIPs are none.
     ///
     /// # Errors
     /// [`DatapathError::Map`].
@@ -142,14 +149,19 @@ impl View {
         let slots: Array<_, u32> = self.map(slots_name)?;
         let all: Array<_, Endpoint<A>> = self.map(endpoints_name)?;
         let traffic: PerCpuArray<_, Traffic> = self.map("TRAFFIC")?;
+        let frontends = batch::read(&map).map_err(|source| failed(frontends, source))?;
+        let slots = batch::read_used(&slots).map_err(|source| failed(slots_name, source))?;
+        let all = batch::read_used(&all).map_err(|source| failed(endpoints_name, source))?;
         let view = |(key, frontend): (FrontendKey<A>, Frontend)| {
-            let range = frontend.slot_base..frontend.slot_base.saturating_add(frontend.slot_count);
-            let endpoint = |slot| {
-                let id = slots.get(&slot, 0)?;
-                let Endpoint { addr, port, .. } = all.get(&endpoint_index(id), 0)?;
-                Ok((addr.to_ip(), u16::from_be(port)))
-            };
-            let endpoints = range.map(endpoint).collect::<Result<_, _>>();
+            let base = frontend.slot_base as usize;
+            let range = base..base.saturating_add(frontend.slot_count as usize);
+            let ids = slots.get(range).unwrap_or_default();
+            // An id whose place has gone to another endpoint leads nowhere.
+            let endpoints = ids.iter().filter_map(|id| {
+                let endpoint = all.get(endpoint_index(*id) as usize)?;
+                let is_it = endpoint.id == *id;
+                is_it.then(|| (endpoint.addr.to_ip(), u16::from_be(endpoint.port)))
+            });
             let counters = traffic
                 .get(&traffic_index(frontend.service, A::FAMILY), 0)
                 .map_err(|source| failed("TRAFFIC", source))?;
@@ -158,11 +170,22 @@ impl View {
                 port: u16::from_be(key.port),
                 protocol: key.proto,
                 service: frontend.service,
-                endpoints: endpoints.map_err(|source| failed(slots_name, source))?,
+                policy: if frontend.flags & Frontend::LOCAL != 0 {
+                    TrafficPolicy::Local
+                } else {
+                    TrafficPolicy::Cluster
+                },
+                drop: frontend.flags & Frontend::DROP != 0,
+                affinity: frontend.affinity,
+                endpoints: endpoints.collect(),
                 traffic: counters.iter().fold(Traffic::default(), add),
             })
         };
-        entries(&map, frontends)?.into_iter().map(view).collect()
+        let frontends = frontends.into_iter();
+        frontends
+            .filter(|(_, frontend)| frontend.flags & Frontend::VIP == 0)
+            .map(view)
+            .collect()
     }
 
     /// The fill of every map.

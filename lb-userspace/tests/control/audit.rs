@@ -1,13 +1,18 @@
 //! Maps that watch how they are written: each of these would send a packet astray.
 //!
-//! Slots that a frontend in force leads to are not written, nor those that one has led to until this or
-//! the last plan (a packet may still be on its way there). A frontend that is put leads to slots of its
-//! own (or to those of a frontend that it replaces) and to a record.
+//! After every write, each frontend leads to slots that lead to endpoints of its own service port which
+//! may be used for its list. Slots that a frontend in force leads to are not written, nor those that one
+//! has led to until this or the last plan (a packet may still be on its way there); the same goes for
+//! endpoints, of which an id never changes what it stands for. A frontend that is put leads to slots of
+//! its own service port and to a record.
 
 use duolb::control::maps::{FamilyDump, FamilyMaps, Maps, MapsError, fake::FakeMaps};
 use lb_common::{
     address::{Address, Family, V4, V6},
-    tables::{Endpoint, Frontend, FrontendKey, ServiceRecord},
+    tables::{
+        Endpoint, Frontend, FrontendKey, ServiceRecord, VipRange, endpoint_generation,
+        endpoint_index,
+    },
 };
 
 #[derive(Clone, Debug)]
@@ -18,6 +23,8 @@ pub(crate) struct AuditedMaps {
     watches_past: bool,
     /// Ranges that frontends led to until this and the last plan.
     past: [Vec<(Family, u32, u32)>; 2],
+    /// Indices of endpoints that went in this and the last plan.
+    gone: [Vec<(Family, u32)>; 2],
 }
 
 impl AuditedMaps {
@@ -26,6 +33,7 @@ impl AuditedMaps {
             inner,
             watches_past,
             past: Default::default(),
+            gone: Default::default(),
         }
     }
 
@@ -33,6 +41,8 @@ impl AuditedMaps {
     pub(crate) fn begin_plan(&mut self) {
         self.past.rotate_left(1);
         self.past[1].clear();
+        self.gone.rotate_left(1);
+        self.gone[1].clear();
     }
 
     fn leave<A: Address>(&mut self, key: &FrontendKey<A>)
@@ -56,6 +66,28 @@ where
     maps.dump().expect("maps in memory")
 }
 
+/// Panics unless every frontend leads to where it should.
+fn check_ways<A: Address>(dump: &FamilyDump<A>) {
+    for (key, value) in &dump.frontends {
+        let needed = if value.flags & Frontend::LOCAL != 0 {
+            Endpoint::<A>::LOCAL
+        } else {
+            Endpoint::<A>::CLUSTER
+        };
+        let range = value.slot_base as usize..(value.slot_base + value.slot_count) as usize;
+        for id in &dump.slots[range] {
+            let endpoint = dump.endpoints[endpoint_index(*id) as usize];
+            let is_right = endpoint.id == *id
+                && endpoint.service == value.service
+                && endpoint.state & needed != 0;
+            assert!(
+                is_right,
+                "{key:?} {value:?} leads to {endpoint:?} by {id:#x}"
+            );
+        }
+    }
+}
+
 fn overlap((a, a_len): (u32, u32), (b, b_len): (u32, u32)) -> bool {
     a_len > 0 && b_len > 0 && a < b + b_len && b < a + a_len
 }
@@ -68,8 +100,12 @@ where
         self.inner.slot_capacity()
     }
 
-    fn write_slots(&mut self, base: u32, endpoints: &[Endpoint<A>]) -> Result<(), MapsError> {
-        let written = (base, u32::try_from(endpoints.len()).unwrap());
+    fn endpoint_capacity(&self) -> u32 {
+        self.inner.endpoint_capacity()
+    }
+
+    fn write_slots(&mut self, base: u32, ids: &[u32]) -> Result<(), MapsError> {
+        let written = (base, u32::try_from(ids.len()).unwrap());
         for (key, value) in dump::<A>(&self.inner).frontends {
             let range = (value.slot_base, value.slot_count);
             assert!(
@@ -85,16 +121,66 @@ where
                 "{family} slots {range:?} are reused too early"
             );
         }
-        self.inner.write_slots(base, endpoints)
+        self.inner.write_slots(base, ids)
+    }
+
+    fn write_slot_runs(&mut self, runs: &[(u32, &[u32])]) -> Result<(), MapsError> {
+        // One call, as far as calls are counted; each run is looked at.
+        let calls = self.inner.calls;
+        let result = runs
+            .iter()
+            .try_for_each(|(base, ids)| self.write_slots(*base, ids));
+        self.inner.calls.write_slots = calls.write_slots + 1;
+        result
+    }
+
+    fn put_endpoints(&mut self, endpoints: &[Endpoint<A>]) -> Result<(), MapsError> {
+        let before = dump::<A>(&self.inner).endpoints;
+        for after in endpoints {
+            let index = endpoint_index(after.id);
+            let before = before.get(index as usize).copied().unwrap_or_default();
+            if before.id == after.id {
+                let kept = Endpoint {
+                    state: after.state,
+                    ..before
+                };
+                assert_eq!(*after, kept, "an id changes its meaning");
+                assert_ne!(before.state, 0, "{after:?} comes back from the dead");
+            } else {
+                assert_eq!(before.state, 0, "{before:?} is overwritten");
+                let (old, new) = (
+                    endpoint_generation(before.id),
+                    endpoint_generation(after.id),
+                );
+                assert_eq!(new, old.checked_add(1).unwrap_or(1), "{before:?} {after:?}");
+                let is_early = self
+                    .gone
+                    .iter()
+                    .flatten()
+                    .any(|it| *it == (A::FAMILY, index));
+                assert!(
+                    !(is_early && self.watches_past),
+                    "{after:?} is reused too early"
+                );
+            }
+            if after.state == 0 {
+                self.gone[1].push((A::FAMILY, index));
+            }
+        }
+        self.inner.put_endpoints(endpoints)?;
+        if self.watches_past {
+            check_ways(&dump::<A>(&self.inner));
+        }
+        Ok(())
     }
 
     fn put_frontend(&mut self, key: &FrontendKey<A>, value: &Frontend) -> Result<(), MapsError> {
         let owned = (value.slot_base, value.slot_count);
         for (other, before) in dump::<A>(&self.inner).frontends {
             let range = (before.slot_base, before.slot_count);
-            // A service port may take its endpoints along to another frontend.
-            let moves = range == owned && before.service == value.service;
-            let sound = other == *key || moves || !overlap(owned, range);
+            // Frontends of one service port share its slots.
+            let is_own = before.service == value.service;
+            let sound = other == *key || is_own || !overlap(owned, range);
             assert!(sound, "{key:?} and {other:?} share slots");
         }
         assert!(
@@ -108,7 +194,13 @@ where
         if !range_is_kept {
             self.leave(key);
         }
-        self.inner.put_frontend(key, value)
+        self.inner.put_frontend(key, value)?;
+        check_ways(&dump::<A>(&self.inner));
+        Ok(())
+    }
+
+    fn write_ranges(&mut self, ranges: &[VipRange<A>]) -> Result<(), MapsError> {
+        self.inner.write_ranges(ranges)
     }
 
     fn remove_frontend(&mut self, key: &FrontendKey<A>) -> Result<(), MapsError> {

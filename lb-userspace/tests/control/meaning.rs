@@ -13,7 +13,10 @@ use duolb::{
     },
     model::ServiceKind,
 };
-use lb_common::address::{Address, V4, V6};
+use lb_common::{
+    address::{Address, V4, V6},
+    tables::{Endpoint, Frontend, endpoint_index},
+};
 
 /// Frontends by name, with the service port and the endpoints each leads to; and the records.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,16 +64,44 @@ impl Meaning {
             let name = frontend_name(&key);
             let record = records.get(&value.service);
             let record = record.unwrap_or_else(|| panic!("{name}: no record {}", value.service));
+            if value.flags & Frontend::VIP != 0 {
+                continue;
+            }
             let range = value.slot_base as usize..(value.slot_base + value.slot_count) as usize;
             for owner in &mut owners[range.clone()] {
-                let before = owner.replace(name.clone());
-                assert_eq!(before, None, "{name} shares a slot");
+                let before = owner.replace(value.service);
+                assert!(
+                    before.is_none_or(|before| before == value.service),
+                    "{name} shares a slot"
+                );
             }
-            let endpoints = dump.slots[range].iter();
-            let sockets = endpoints
-                .map(|e| SocketAddr::new(e.addr.to_ip(), u16::from_be(e.port)))
-                .collect();
+            let is_local = value.flags & Frontend::LOCAL != 0;
+            let needed = if is_local {
+                Endpoint::<A>::LOCAL
+            } else {
+                Endpoint::<A>::CLUSTER
+            };
+            let socket = |id: &u32| {
+                let endpoint = dump.endpoints[endpoint_index(*id) as usize];
+                assert_eq!(
+                    endpoint.id, *id,
+                    "{name}: a slot leads to another's endpoint"
+                );
+                assert_eq!(endpoint.service, value.service, "{name}: {endpoint:?}");
+                assert_ne!(endpoint.state & needed, 0, "{name}: {endpoint:?}");
+                SocketAddr::new(endpoint.addr.to_ip(), u16::from_be(endpoint.port))
+            };
+            let sockets: BTreeSet<_> = dump.slots[range.clone()].iter().map(socket).collect();
+            assert_eq!(
+                sockets.len(),
+                range.len(),
+                "{name}: an endpoint stands twice"
+            );
             self.frontends.insert(name, (port_name(record), sockets));
+        }
+        for endpoint in dump.endpoints.iter().filter(|it| it.state != 0) {
+            let owner = records.get(&endpoint.service);
+            assert!(owner.is_some(), "{endpoint:?} is nobody's and not gone");
         }
     }
 }

@@ -16,7 +16,7 @@ use duolb::{
 };
 use lb_common::{
     address::{Address, Family, V4, V6},
-    tables::{Endpoint, Frontend, FrontendKey, Traffic, traffic_index},
+    tables::{Endpoint, Frontend, FrontendKey, Traffic, endpoint_id, traffic_index},
     verdict::{Action, Verdict},
 };
 
@@ -141,11 +141,18 @@ impl Kernel {
     ) where
         KernelMaps: FamilyMaps<A>,
     {
-        let endpoints: Vec<_> = endpoints
-            .iter()
-            .map(|at| Endpoint::new(A::from_ip(at.ip()).unwrap(), at.port().to_be()))
+        let endpoints: Vec<_> = (slot_base..)
+            .zip(endpoints)
+            .map(|(index, at)| Endpoint {
+                id: endpoint_id(index, 1),
+                service,
+                state: Endpoint::<A>::KNOWN | Endpoint::<A>::SERVING | Endpoint::<A>::CLUSTER,
+                ..Endpoint::new(A::from_ip(at.ip()).unwrap(), at.port().to_be())
+            })
             .collect();
-        self.maps.write_slots(slot_base, &endpoints).unwrap();
+        let ids: Vec<u32> = endpoints.iter().map(|endpoint| endpoint.id).collect();
+        self.maps.put_endpoints(&endpoints).unwrap();
+        self.maps.write_slots(slot_base, &ids).unwrap();
         let frontend = Frontend {
             slot_base,
             slot_count: u32::try_from(endpoints.len()).unwrap(),

@@ -1,10 +1,10 @@
 //! What an executor owes a plan: its order, its failures kept apart, its runs in few calls.
 
-use std::{io, sync::Arc};
+use std::io;
 
 use lb_common::{
     address::{V4, V6},
-    tables::{Endpoint, Frontend, FrontendKey, ServiceRecord},
+    tables::{Endpoint, Frontend, FrontendKey, ServiceRecord, VipRange, endpoint_id},
 };
 
 use super::*;
@@ -24,8 +24,20 @@ where
         self.inner.slot_capacity()
     }
 
-    fn write_slots(&mut self, base: u32, endpoints: &[Endpoint<A>]) -> Result<(), MapsError> {
-        self.inner.write_slots(base, endpoints)
+    fn endpoint_capacity(&self) -> u32 {
+        self.inner.endpoint_capacity()
+    }
+
+    fn write_slots(&mut self, base: u32, ids: &[u32]) -> Result<(), MapsError> {
+        self.inner.write_slots(base, ids)
+    }
+
+    fn put_endpoints(&mut self, endpoints: &[Endpoint<A>]) -> Result<(), MapsError> {
+        self.inner.put_endpoints(endpoints)
+    }
+
+    fn write_ranges(&mut self, ranges: &[VipRange<A>]) -> Result<(), MapsError> {
+        self.inner.write_ranges(ranges)
     }
 
     fn put_frontend(&mut self, key: &FrontendKey<A>, value: &Frontend) -> Result<(), MapsError> {
@@ -85,10 +97,6 @@ fn record() -> ServiceRecord {
     }
 }
 
-fn endpoints(addr: u32, count: usize) -> Arc<[Endpoint<V4>]> {
-    vec![Endpoint::new(V4(addr), 80); count].into()
-}
-
 /// Three services with `count` endpoints each, as a cold start plans them.
 fn plan(count: u32) -> Plan {
     let mut plan = Plan::default();
@@ -103,8 +111,14 @@ fn plan(count: u32) -> Plan {
             affinity: 0,
         };
         plan.push(id, None, Op::V4(FamilyOp::PutFrontend { key, value }));
-        let endpoints = endpoints(id + 1, count as usize);
-        plan.push(id, None, Op::V4(FamilyOp::WriteSlots { base, endpoints }));
+        let ids: Vec<u32> = (base..base + count).map(|at| endpoint_id(at, 1)).collect();
+        let endpoint = |id: &u32| Endpoint {
+            id: *id,
+            ..Endpoint::new(V4(7), 80)
+        };
+        let endpoints = ids.iter().map(endpoint).collect();
+        plan.push(id, None, Op::V4(FamilyOp::WriteSlots { base, ids }));
+        plan.push(id, None, Op::V4(FamilyOp::RaiseEndpoints(endpoints)));
         plan.push(id, None, Op::PutService(record().into()));
     }
     plan.ordered()
@@ -115,7 +129,9 @@ fn a_plan_goes_out_in_the_order_that_is_safe() {
     let key = FrontendKey::new(V6([1; 4]), 80, 6);
     let mut plan = plan(1);
     plan.push(9, None, Op::RemoveService);
+    plan.push(9, None, Op::V6(FamilyOp::LowerEndpoints(vec![])));
     plan.push(9, None, Op::V6(FamilyOp::RemoveFrontend { key }));
+    plan.push(Step::NO_PORT, None, Op::V4(FamilyOp::WriteRanges(vec![])));
     plan.push(5, None, Op::ResetTraffic);
     let kinds: Vec<u8> = plan
         .ordered()
@@ -123,29 +139,25 @@ fn a_plan_goes_out_in_the_order_that_is_safe() {
         .iter()
         .map(|step| step.op.phase().0)
         .collect();
-    assert_eq!(kinds, [0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 5]);
+    assert_eq!(kinds, [0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 5, 6, 7, 8]);
 }
 
 #[test]
 fn like_steps_go_out_as_one_call_and_write_what_they_say() {
     let mut maps = FakeMaps::new(8, 8, 8);
     let plan = plan(2);
-    assert_eq!(apply(&mut maps, &plan).done, 9);
-    assert_eq!(
-        (
-            maps.calls.write_slots,
-            maps.calls.put_frontend,
-            maps.calls.put_service
-        ),
-        (1, 1, 1)
+    assert_eq!(apply(&mut maps, &plan).done, 12);
+    let calls = (
+        maps.calls.put_endpoints,
+        maps.calls.write_slots,
+        maps.calls.put_frontend,
+        maps.calls.put_service,
     );
-    let written: Vec<u32> = maps
-        .v4
-        .slots
-        .iter()
-        .map(|endpoint| endpoint.addr.0)
-        .collect();
-    assert_eq!(written, [1, 1, 2, 2, 3, 3]);
+    assert_eq!(calls, (1, 1, 1, 1));
+    let expected: Vec<u32> = (0..6).map(|at| endpoint_id(at, 1)).collect();
+    assert_eq!(maps.v4.slots, expected);
+    let written: Vec<u32> = maps.v4.endpoints.iter().map(|it| it.id).collect();
+    assert_eq!(written, expected);
 }
 
 #[test]
@@ -158,7 +170,7 @@ fn a_failure_stops_its_own_service_and_no_other() {
     let applied = apply(&mut maps, &plan);
     assert_eq!(
         (applied.done, applied.failed.len(), applied.skipped),
-        (6, 1, 2)
+        (8, 1, 3)
     );
     assert_eq!(applied.failed[0].0.id, 1);
     let served: Vec<u32> = maps
@@ -178,7 +190,7 @@ fn a_frontend_that_finds_no_room_stops_nothing() {
     let applied = apply(&mut maps, &plan);
     assert_eq!(
         (applied.done, applied.failed.len(), applied.skipped),
-        (8, 1, 0)
+        (11, 1, 0)
     );
     assert!(is_rejection(&applied.failed[0].1));
     assert_eq!(maps.v4.frontends.len(), 2);

@@ -6,7 +6,10 @@ use std::collections::BTreeMap;
 
 use lb_common::{
     address::{Address, V4, V6},
-    tables::{Endpoint, Frontend, FrontendKey, ServiceRecord},
+    tables::{
+        Endpoint, Frontend, FrontendKey, MAX_ENDPOINTS, ServiceRecord, VIP_RANGES, VipRange,
+        endpoint_index,
+    },
 };
 
 use super::{FamilyDump, FamilyMaps, Maps, MapsError, Table};
@@ -36,9 +39,15 @@ pub struct FakeFamily<A> {
     /// Most frontends there is room for.
     pub frontend_capacity: usize,
     /// The slots; grows on demand up to `slot_capacity`.
-    pub slots: Vec<Endpoint<A>>,
+    pub slots: Vec<u32>,
     /// Number of slots.
     pub slot_capacity: u32,
+    /// The endpoints; grows on demand up to `endpoint_capacity`.
+    pub endpoints: Vec<Endpoint<A>>,
+    /// Number of endpoints. To begin with there are more than slots.
+    pub endpoint_capacity: u32,
+    /// The ranges in use.
+    pub ranges: Vec<VipRange<A>>,
 }
 
 /// How often the maps were called to write. A batch is one call, as it is one syscall.
@@ -48,10 +57,16 @@ pub struct Calls {
     pub write_slots: usize,
     /// Slots written by them.
     pub slots: usize,
+    /// Writes of endpoints.
+    pub put_endpoints: usize,
+    /// Endpoints written by them.
+    pub endpoints: usize,
     /// Frontends put.
     pub put_frontend: usize,
     /// Frontends removed.
     pub remove_frontend: usize,
+    /// Writes of ranges.
+    pub write_ranges: usize,
     /// Records put.
     pub put_service: usize,
     /// Records removed.
@@ -64,8 +79,10 @@ impl Calls {
     /// All of them.
     pub fn total(&self) -> usize {
         self.write_slots
+            + self.put_endpoints
             + self.put_frontend
             + self.remove_frontend
+            + self.write_ranges
             + self.put_service
             + self.remove_service
             + self.reset_traffic
@@ -98,6 +115,9 @@ impl<A> FakeFamily<A> {
             frontend_capacity,
             slots: Vec::new(),
             slot_capacity,
+            endpoints: Vec::new(),
+            endpoint_capacity: slot_capacity.saturating_mul(4).min(MAX_ENDPOINTS),
+            ranges: Vec::new(),
         }
     }
 }
@@ -136,21 +156,51 @@ where
         self.part().slot_capacity
     }
 
-    fn write_slots(&mut self, base: u32, endpoints: &[Endpoint<A>]) -> Result<(), MapsError> {
+    fn endpoint_capacity(&self) -> u32 {
+        self.part().endpoint_capacity
+    }
+
+    fn write_slots(&mut self, base: u32, ids: &[u32]) -> Result<(), MapsError> {
+        self.write_slot_runs(&[(base, ids)])
+    }
+
+    fn write_slot_runs(&mut self, runs: &[(u32, &[u32])]) -> Result<(), MapsError> {
         let (family, calls) = self.part_mut();
         calls.write_slots += 1;
-        calls.slots += endpoints.len();
-        let base = base as usize;
-        let end = base + endpoints.len();
-        if end > family.slot_capacity as usize {
-            return Err(MapsError::Full {
-                table: Table::Slots(A::FAMILY),
-            });
+        for (base, ids) in runs {
+            calls.slots += ids.len();
+            let base = *base as usize;
+            let end = base + ids.len();
+            if end > family.slot_capacity as usize {
+                return Err(MapsError::Full {
+                    table: Table::Slots(A::FAMILY),
+                });
+            }
+            if end > family.slots.len() {
+                family.slots.resize(end, 0);
+            }
+            family.slots[base..end].copy_from_slice(ids);
         }
-        if end > family.slots.len() {
-            family.slots.resize(end, Endpoint::default());
+        Ok(())
+    }
+
+    fn put_endpoints(&mut self, endpoints: &[Endpoint<A>]) -> Result<(), MapsError> {
+        let (family, calls) = self.part_mut();
+        calls.put_endpoints += 1;
+        calls.endpoints += endpoints.len();
+        for endpoint in endpoints {
+            let index = endpoint_index(endpoint.id);
+            if index >= family.endpoint_capacity {
+                return Err(MapsError::Full {
+                    table: Table::Endpoints(A::FAMILY),
+                });
+            }
+            let index = index as usize;
+            if index >= family.endpoints.len() {
+                family.endpoints.resize(index + 1, Endpoint::default());
+            }
+            family.endpoints[index] = *endpoint;
         }
-        family.slots[base..end].copy_from_slice(endpoints);
         Ok(())
     }
 
@@ -175,24 +225,34 @@ where
         Ok(())
     }
 
+    fn write_ranges(&mut self, ranges: &[VipRange<A>]) -> Result<(), MapsError> {
+        let (family, calls) = self.part_mut();
+        calls.write_ranges += 1;
+        if ranges.len() > VIP_RANGES as usize {
+            return Err(MapsError::Full {
+                table: Table::Ranges(A::FAMILY),
+            });
+        }
+        family.ranges = ranges.to_vec();
+        Ok(())
+    }
+
     fn dump(&self) -> Result<FamilyDump<A>, MapsError> {
-        let FakeFamily {
-            frontends,
-            slots,
-            slot_capacity,
-            ..
-        } = self.part();
-        let ends = frontends
+        let family = self.part();
+        let ends = family
+            .frontends
             .values()
             .map(|value| value.slot_base.saturating_add(value.slot_count));
-        let end = ends.max().unwrap_or(0).min(*slot_capacity) as usize;
-        let mut slots = slots.clone();
-        slots.resize(end, Endpoint::default());
-        let frontends = frontends
-            .iter()
-            .map(|(key, value)| (*key, *value))
-            .collect();
-        Ok(FamilyDump { frontends, slots })
+        let end = ends.max().unwrap_or(0).min(family.slot_capacity) as usize;
+        let mut slots = family.slots.clone();
+        slots.resize(end, 0);
+        let frontends = family.frontends.iter();
+        Ok(FamilyDump {
+            frontends: frontends.map(|(key, value)| (*key, *value)).collect(),
+            slots,
+            endpoints: family.endpoints.clone(),
+            ranges: family.ranges.clone(),
+        })
     }
 }
 

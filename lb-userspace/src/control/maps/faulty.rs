@@ -1,13 +1,15 @@
 //! Maps that fail now and then: whatever is behind this must converge all the same.
 //!
 //! A call fails with a set probability, before or after it took effect, because that is what a caller
-//! cannot know. The failures follow from a seed, so that a test that fails can be repeated.
+//! cannot know. The failures follow from a seed, so that a test that fails can be repeated. Or all calls
+//! fail from some moment on, as if the agent had been killed there; batches are taken apart, so that this
+//! can be in the middle of one.
 
 use std::{cell::Cell, io};
 
 use lb_common::{
     address::Address,
-    tables::{Endpoint, Frontend, FrontendKey, ServiceRecord},
+    tables::{Endpoint, Frontend, FrontendKey, ServiceRecord, VipRange},
 };
 
 use super::{FamilyDump, FamilyMaps, Maps, MapsError, Table};
@@ -19,6 +21,8 @@ pub struct FaultyMaps<M> {
     pub inner: M,
     /// In how many of 256 calls one fails.
     pub rate: u8,
+    /// So many writes are let through; all later ones fail and have no effect.
+    pub writes_left: usize,
     random: Cell<u64>,
 }
 
@@ -28,6 +32,7 @@ impl<M> FaultyMaps<M> {
         Self {
             inner,
             rate,
+            writes_left: usize::MAX,
             random: Cell::new(seed),
         }
     }
@@ -51,6 +56,10 @@ impl<M> FaultyMaps<M> {
         table: Table,
         write: impl FnOnce(&mut M) -> Result<(), MapsError>,
     ) -> Result<(), MapsError> {
+        let Some(left) = self.writes_left.checked_sub(1) else {
+            return Err(failure(table));
+        };
+        self.writes_left = left;
         if !self.fails() {
             return write(&mut self.inner);
         }
@@ -85,9 +94,21 @@ impl<A: Address, M: FamilyMaps<A>> FamilyMaps<A> for FaultyMaps<M> {
         self.inner.slot_capacity()
     }
 
-    fn write_slots(&mut self, base: u32, endpoints: &[Endpoint<A>]) -> Result<(), MapsError> {
+    fn endpoint_capacity(&self) -> u32 {
+        self.inner.endpoint_capacity()
+    }
+
+    fn write_slots(&mut self, base: u32, ids: &[u32]) -> Result<(), MapsError> {
         self.write(Table::Slots(A::FAMILY), |inner| {
-            inner.write_slots(base, endpoints)
+            inner.write_slots(base, ids)
+        })
+    }
+
+    fn put_endpoints(&mut self, endpoints: &[Endpoint<A>]) -> Result<(), MapsError> {
+        endpoints.iter().try_for_each(|endpoint| {
+            self.write(Table::Endpoints(A::FAMILY), |inner| {
+                inner.put_endpoints(&[*endpoint])
+            })
         })
     }
 
@@ -101,6 +122,10 @@ impl<A: Address, M: FamilyMaps<A>> FamilyMaps<A> for FaultyMaps<M> {
         self.write(Table::Frontends(A::FAMILY), |inner| {
             inner.remove_frontend(key)
         })
+    }
+
+    fn write_ranges(&mut self, ranges: &[VipRange<A>]) -> Result<(), MapsError> {
+        self.write(Table::Ranges(A::FAMILY), |inner| inner.write_ranges(ranges))
     }
 
     fn dump(&self) -> Result<FamilyDump<A>, MapsError> {

@@ -7,62 +7,79 @@
 
 use std::sync::Arc;
 
-use lb_common::tables::{Endpoint, Frontend};
+use lb_common::tables::Frontend;
 
-use super::SlotRange;
-use crate::model::ObjectKey;
+use crate::{control::desired::List, model::ObjectKey};
 
 /// A service port's wish to have a frontend.
 #[derive(Clone, Debug)]
-pub(in super::super) struct Claim<A> {
+pub(in super::super) struct Claim {
     pub(in super::super) service: Arc<ObjectKey>,
     pub(in super::super) id: u32,
     /// The higher, the newer.
     pub(in super::super) since: u64,
-    pub(in super::super) endpoints: Arc<[Endpoint<A>]>,
+    pub(in super::super) list: List,
+    pub(in super::super) drop: bool,
+    /// Seconds; 0: none.
+    pub(in super::super) affinity: u32,
 }
 
 /// A frontend that is in the map.
 #[derive(Clone, Debug)]
-pub(in super::super) struct Served<A> {
+pub(in super::super) struct Served {
     /// On whose behalf it was written, as far as known.
     pub(in super::super) service: Option<Arc<ObjectKey>>,
     pub(in super::super) value: Frontend,
-    /// The slots it owns: those of `value`, unless the map was damaged.
-    pub(in super::super) range: SlotRange,
-    /// What is in them; `None` if that cannot be relied on.
-    pub(in super::super) endpoints: Option<Arc<[Endpoint<A>]>>,
 }
 
 /// All about one frontend.
-#[derive(Clone, Debug)]
-pub(in super::super) struct Entry<A> {
+#[derive(Clone, Debug, Default)]
+pub(in super::super) struct Entry {
     /// Oldest first, so that the last one is served; one per id.
-    pub(in super::super) claims: Vec<Claim<A>>,
-    pub(in super::super) served: Option<Served<A>>,
+    pub(in super::super) claims: Vec<Claim>,
+    pub(in super::super) served: Option<Served>,
 }
 
-impl<A> Default for Entry<A> {
-    fn default() -> Self {
-        Self {
-            claims: Vec::new(),
-            served: None,
-        }
+/// The list that a frontend in the map leads to.
+pub(in super::super) const fn list_of(value: &Frontend) -> List {
+    if value.flags & Frontend::VIP != 0 {
+        List::None
+    } else if value.flags & Frontend::LOCAL != 0 {
+        List::Local
+    } else {
+        List::Cluster
     }
 }
 
-impl<A: PartialEq> Entry<A> {
+impl Entry {
+    /// Id of the service port that is served, if any is.
+    pub(super) fn served_id(&self) -> Option<u32> {
+        self.served.as_ref().map(|served| served.value.service)
+    }
+
+    /// The claim of `id`.
+    pub(super) fn find_claim(&self, id: u32) -> Option<&Claim> {
+        self.claims.iter().find(|claim| claim.id == id)
+    }
+
+    /// The claims that have to stand back behind another Service's, and that one. Ports of one Service
+    /// may share a frontend: the mark of their VIP.
+    pub(super) fn losers(&self) -> impl Iterator<Item = (&Claim, &Claim)> {
+        let winner = self.claims.last();
+        let others = self.claims.iter().rev().skip(1);
+        others.filter_map(move |claim| {
+            let winner = winner.filter(|winner| winner.service != claim.service)?;
+            Some((claim, winner))
+        })
+    }
+
     /// Adds a claim or updates the one of the same id.
     ///
     /// Of claims of the same age the one that was there first stays the newest: after a restart, when
     /// all are of the same age, the frontend stays with whom the maps say it belongs to.
-    pub(super) fn claim(&mut self, mut claim: Claim<A>) {
+    pub(super) fn claim(&mut self, claim: Claim) {
         if let Some(at) = self.claims.iter().position(|known| known.id == claim.id) {
             let known = &mut self.claims[at];
-            if known.endpoints == claim.endpoints {
-                // One list in memory, shared with what is served.
-                claim.endpoints = known.endpoints.clone();
-            }
             if known.since == claim.since {
                 *known = claim;
                 return;
@@ -84,17 +101,17 @@ impl<A: PartialEq> Entry<A> {
 
 #[cfg(test)]
 mod tests {
-    use lb_common::address::V4;
-
     use super::*;
 
-    fn claim(id: u32, since: u64) -> Claim<V4> {
+    fn claim(id: u32, since: u64) -> Claim {
         let service = Arc::new(ObjectKey::new("default", format!("s{id}")));
         Claim {
             service,
             id,
             since,
-            endpoints: Arc::new([]),
+            list: List::Cluster,
+            drop: false,
+            affinity: 0,
         }
     }
 

@@ -1,29 +1,33 @@
-//! The planner of one family: frontends, their claims and their slots. One body for IPv4 and IPv6.
+//! The planner of one family: frontends with their claims, and what stands behind them. One body for IPv4
+//! and IPv6.
 //!
-//! A plan first takes in all claims and only then settles each frontend concerned, so that one that
-//! changes hands within one plan is replaced and not removed.
+//! A plan first takes in all claims and only then settles what is concerned (`settle`), so that a
+//! frontend that changes hands within one plan is replaced and not removed.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
+use ipnet::IpNet;
 use lb_common::{
     address::Address,
-    tables::{Endpoint, FrontendKey, ServiceRecord},
+    tables::{Endpoint, Frontend, FrontendKey},
 };
 
 use super::{
-    FamilyOp, Op, Plan, SlotPool,
+    FamilyOp, Op, Plan, Step,
+    backing::{Backing, Pools},
     entry::{Claim, Entry},
-    settle::Settlement,
+    last_known::keep_last_known,
+    vip_ranges::RangePlanner,
 };
 use crate::{
     control::{
-        desired::DesiredFamily,
+        desired::{DesiredFamily, DesiredFrontend},
         maps::Table,
         problem::{Cause, Problem},
-        record::{find_frontend, frontend_name},
+        record::frontend_name,
     },
     model::ObjectKey,
 };
@@ -31,132 +35,117 @@ use crate::{
 /// Mirror of the maps of one family, with all claims on it.
 #[derive(Clone, Debug, Default)]
 pub struct FamilyPlanner<A> {
-    entries: HashMap<FrontendKey<A>, Entry<A>>,
-    slots: SlotPool,
+    pub(in super::super) entries: HashMap<FrontendKey<A>, Entry>,
+    /// By id of the service port.
+    pub(in super::super) backings: HashMap<u32, Backing<A>>,
+    pub(in super::super) pools: Pools,
+    pub(in super::super) ranges: RangePlanner<A>,
+    /// Endpoints in the map that are nobody's, as they should stand there.
+    pub(in super::super) orphans: Vec<Endpoint<A>>,
+    /// Service ports whose backing is to be settled in this plan.
+    pub(in super::super) touched_ids: BTreeSet<u32>,
     /// Frontends to settle in this plan.
-    touched: BTreeSet<FrontendKey<A>>,
-    /// Frontends with more than one claim.
-    contested: BTreeSet<FrontendKey<A>>,
-    /// Frontends that are not as they should be for want of room in that map.
-    waiting: BTreeMap<FrontendKey<A>, Table>,
+    pub(super) touched: BTreeSet<FrontendKey<A>>,
+    /// Frontends that several Services claim.
+    pub(super) contested: BTreeSet<FrontendKey<A>>,
+    /// Service ports whose endpoints are not as they should be for want of room in that map.
+    pub(super) starved: BTreeMap<u32, Table>,
+    /// Frontends for which their map has no room.
+    pub(super) unplaced: BTreeSet<FrontendKey<A>>,
     /// Number of frontends removed by the last plan: so many may find room now.
-    removed: usize,
+    pub(super) removed: usize,
 }
 
 impl<A: Address> FamilyPlanner<A>
 where
     Op: From<FamilyOp<A>>,
 {
-    pub(in super::super) fn new(
-        entries: HashMap<FrontendKey<A>, Entry<A>>,
-        slots: SlotPool,
-    ) -> Self {
-        Self {
-            entries,
-            slots,
-            ..Self::default()
-        }
-    }
-
     /// Begins the next plan: takes up what waits for room if there may be some now, or if told to.
     pub(super) fn advance(&mut self, retry: bool) {
-        let freed = self.slots.advance();
+        let slots = self.pools.slots.advance();
+        let endpoints = self.pools.endpoints.advance();
+        let starved = self.starved.iter().filter(|(_, table)| match table {
+            Table::Slots(_) => slots || retry,
+            _ => endpoints || retry,
+        });
+        self.touched_ids.extend(starved.map(|(id, _)| *id));
         let removed = std::mem::take(&mut self.removed);
-        let waits_for = |wanted: Table| {
-            self.waiting
-                .iter()
-                .filter(move |(_, table)| **table == wanted)
-                .map(|(key, _)| *key)
-        };
-        let slots = waits_for(Table::Slots(A::FAMILY));
+        let unplaced = self.unplaced.iter().copied();
         self.touched
-            .extend(slots.take(if freed || retry { usize::MAX } else { 0 }));
-        let frontends = waits_for(Table::Frontends(A::FAMILY));
-        self.touched
-            .extend(frontends.take(if retry { usize::MAX } else { removed }));
+            .extend(unplaced.take(if retry { usize::MAX } else { removed }));
     }
 
-    /// Puts the claim of `id` where `desired` says and withdraws it from where `before`, the record it
-    /// has had so far, says.
+    /// Puts the claims of `id` where `desired` says and withdraws those it has had elsewhere.
     pub(super) fn update(
         &mut self,
         service: &Arc<ObjectKey>,
         id: u32,
         since: u64,
-        before: Option<&ServiceRecord>,
         desired: Option<&DesiredFamily<A>>,
     ) {
-        let before = before.and_then(find_frontend);
-        if let Some(key) =
-            before.filter(|key| desired.is_none_or(|desired| desired.frontends[0].key != *key))
-            && let Some(entry) = self.entries.get_mut(&key)
-        {
-            entry.release(id);
-            self.touched.insert(key);
+        if desired.is_none() && !self.backings.contains_key(&id) {
+            return;
         }
-        if let Some(DesiredFamily {
-            endpoints,
-            frontends,
-        }) = desired
+        let backing = self
+            .backings
+            .entry(id)
+            .or_insert_with(|| Backing::new(service.clone()));
+        backing.wanted = Some(match desired {
+            Some(desired) => keep_last_known(service, &backing.endpoints, &desired.endpoints),
+            None => Arc::new([]),
+        });
+        let frontends = desired.map_or(&[][..], |desired| &desired.frontends);
+        let keys = frontends.iter().map(|frontend| frontend.key).collect();
+        let before = std::mem::replace(&mut backing.frontends, keys);
+        self.touched_ids.insert(id);
+        for key in before {
+            if !backing.frontends.contains(&key)
+                && let Some(entry) = self.entries.get_mut(&key)
+            {
+                entry.release(id);
+                self.touched.insert(key);
+            }
+        }
+        for DesiredFrontend {
+            key,
+            list,
+            drop,
+            affinity,
+        } in frontends.iter().copied()
         {
-            let key = &frontends[0].key;
-            let endpoints: Arc<[_]> = endpoints
-                .iter()
-                .map(|endpoint| Endpoint::new(endpoint.addr, endpoint.port))
-                .collect();
             let claim = Claim {
                 service: service.clone(),
                 id,
                 since,
-                endpoints: endpoints.clone(),
+                list,
+                drop,
+                affinity,
             };
-            self.entries.entry(*key).or_default().claim(claim);
-            self.touched.insert(*key);
+            self.entries.entry(key).or_default().claim(claim);
+            self.touched.insert(key);
         }
     }
 
-    /// Marks every frontend that nobody claims, so that it is removed (rule 92).
-    pub(super) fn touch_unclaimed(&mut self) {
+    /// Marks what nobody claims, so that it is removed (rule 92), and brings all VIPs into ranges.
+    pub(super) fn complete(&mut self, plan: &mut Plan) {
         let unclaimed = self
             .entries
             .iter()
             .filter(|(_, entry)| entry.claims.is_empty());
         self.touched.extend(unclaimed.map(|(key, _)| *key));
+        let orphans = std::mem::take(&mut self.orphans);
+        if !orphans.is_empty() {
+            let op = FamilyOp::LowerEndpoints(orphans);
+            plan.push(Step::NO_PORT, None, op.into());
+        }
+        self.cover_all();
     }
 
-    /// Adds what brings the touched frontends to what their claims say.
-    pub(super) fn settle(&mut self, plan: &mut Plan) {
-        let mut settlement = Settlement::new(&mut self.slots, plan);
-        let touched = std::mem::take(&mut self.touched).into_iter();
-        let is_unclaimed = |key: &FrontendKey<A>| {
-            self.entries
-                .get(key)
-                .is_some_and(|entry| entry.claims.is_empty())
-        };
-        let (unclaimed, claimed): (Vec<_>, Vec<_>) = touched.partition(is_unclaimed);
-        for key in unclaimed {
-            self.contested.remove(&key);
-            self.waiting.remove(&key);
-            let entry = self.entries.remove(&key);
-            if let Some(served) = entry.and_then(|entry| entry.served) {
-                settlement.remove(&key, served);
-            }
+    /// Takes in the ServiceCIDRs.
+    pub(super) fn tell_cidrs(&mut self, cidrs: &[IpNet]) {
+        if self.ranges.tell(cidrs) {
+            self.cover_all();
         }
-        for key in claimed {
-            let Some(entry) = self.entries.get_mut(&key) else {
-                continue;
-            };
-            match settlement.settle(&key, entry) {
-                Some(table) => self.waiting.insert(key, table),
-                None => self.waiting.remove(&key),
-            };
-            if entry.claims.len() > 1 {
-                self.contested.insert(key);
-            } else {
-                self.contested.remove(&key);
-            }
-        }
-        self.removed += settlement.finish();
     }
 
     /// Takes note that a new frontend found no room in its map.
@@ -164,48 +153,68 @@ where
         let Some(entry) = self.entries.get_mut(key) else {
             return;
         };
-        if let Some(served) = entry.served.take() {
-            self.slots.release(served.range);
+        let served = entry.served.take();
+        self.unplaced.insert(*key);
+        if let Some(served) = served {
+            self.trim(served.value.service);
         }
-        self.waiting.insert(*key, Table::Frontends(A::FAMILY));
     }
 
     pub(super) fn is_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+        !self.starved.is_empty() || !self.unplaced.is_empty()
     }
 
     /// Whether the next plans will have room for something that waits.
     pub(super) fn is_room_coming(&self) -> bool {
-        self.waiting.values().any(|table| match table {
-            Table::Slots(_) => self.slots.is_room_coming(),
-            _ => self.removed > 0,
-        })
+        let starved = self.starved.values().any(|table| match table {
+            Table::Slots(_) => self.pools.slots.is_room_coming(),
+            _ => self.pools.endpoints.is_room_coming(),
+        });
+        starved || !self.unplaced.is_empty() && self.removed > 0
     }
 
     /// What is not served as its Service says.
     pub(super) fn problems(&self) -> impl Iterator<Item = Problem> {
-        let conflicts = self.contested.iter().flat_map(|key| {
-            let claims = self.entries.get(key).map_or(&[][..], |entry| &entry.claims);
-            let winner = claims.last().map(|claim| &claim.service);
-            let losers = claims.iter().rev().skip(1);
-            losers.filter_map(move |loser| {
-                Some(problem(loser, key, Cause::ClaimedBy(winner?.clone())))
+        let find = |key: &FrontendKey<A>| self.entries.get(key);
+        let contested = self.contested.iter().flat_map(move |key| {
+            let losers = find(key).into_iter().flat_map(Entry::losers);
+            losers.map(|(loser, winner)| {
+                let cause = Cause::ClaimedBy(winner.service.clone());
+                problem(&loser.service, key, cause)
             })
         });
-        let starved = self.waiting.iter().filter_map(|(key, table)| {
-            Some(problem(
-                self.entries.get(key)?.claims.last()?,
-                key,
-                Cause::NoRoom(*table),
-            ))
+        let unplaced = self.unplaced.iter().filter_map(move |key| {
+            let cause = Cause::NoRoom(Table::Frontends(A::FAMILY));
+            Some(problem(&find(key)?.claims.last()?.service, key, cause))
         });
-        conflicts.chain(starved)
+        let starved = self.starved.iter().filter_map(|(id, table)| {
+            let backing = self.backings.get(id)?;
+            let key = backing.frontends.first()?;
+            Some(problem(&backing.service, key, Cause::NoRoom(*table)))
+        });
+        contested
+            .chain(unplaced)
+            .chain(starved)
+            .chain(self.ranges.problems())
+    }
+
+    fn cover_all(&mut self) {
+        for (key, entry) in &self.entries {
+            let served = entry.served.iter();
+            if served
+                .filter(|served| served.value.flags & Frontend::VIP != 0)
+                .count()
+                > 0
+            {
+                self.ranges.cover(key.addr);
+            }
+        }
     }
 }
 
-fn problem<A: Address>(claim: &Claim<A>, key: &FrontendKey<A>, cause: Cause) -> Problem {
+fn problem<A: Address>(service: &Arc<ObjectKey>, key: &FrontendKey<A>, cause: Cause) -> Problem {
     Problem {
-        service: Some(claim.service.clone()),
+        service: Some(service.clone()),
         field: "frontend".into(),
         value: frontend_name(key),
         cause,

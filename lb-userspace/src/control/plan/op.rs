@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use lb_common::{
     address::{Address, V4, V6},
-    tables::{Endpoint, Frontend, FrontendKey, ServiceRecord},
+    tables::{Endpoint, Frontend, FrontendKey, ServiceRecord, VipRange},
 };
 
-use crate::{control::record::frontend_name, model::ObjectKey};
+use crate::{
+    control::{maps::Table, record::frontend_name},
+    model::ObjectKey,
+};
 
 /// One operation on the maps.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,15 +27,17 @@ pub enum Op {
     RemoveService,
 }
 
-/// One operation on the maps of one family.
+/// One operation on the maps of one family, in the order in which they are safe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FamilyOp<A> {
+    /// Write endpoints that are new, or with which more may be done than before.
+    RaiseEndpoints(Vec<Endpoint<A>>),
     /// Write slots that no frontend in force refers to.
     WriteSlots {
         /// The first one.
         base: u32,
-        /// What to write there, in order.
-        endpoints: Arc<[Endpoint<A>]>,
+        /// Ids of endpoints to write there, in order.
+        ids: Vec<u32>,
     },
     /// Write or replace a frontend.
     PutFrontend {
@@ -41,17 +46,21 @@ pub enum FamilyOp<A> {
         /// What happens to them.
         value: Frontend,
     },
+    /// Make these the ranges in use.
+    WriteRanges(Vec<VipRange<A>>),
     /// Remove a frontend.
     RemoveFrontend {
         /// What clients address.
         key: FrontendKey<A>,
     },
+    /// Write endpoints that are gone, or with which less may be done than before.
+    LowerEndpoints(Vec<Endpoint<A>>),
 }
 
 /// An operation and on whose behalf it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// Id of the service port.
+    /// Id of the service port; [`Step::NO_PORT`] for what belongs to none.
     pub id: u32,
     /// The Service it belongs to; `None` for what was found in the maps and belongs to none.
     pub service: Option<Arc<ObjectKey>>,
@@ -59,11 +68,39 @@ pub struct Step {
     pub op: Op,
 }
 
+impl Step {
+    /// The [`Step::id`] of what belongs to no service port.
+    pub const NO_PORT: u32 = u32::MAX;
+
+    /// What it is about, as a field and its value.
+    pub fn subject(&self) -> (&'static str, String) {
+        fn of<A: Address>(op: &FamilyOp<A>) -> Option<(&'static str, String)> {
+            match op {
+                FamilyOp::PutFrontend { key, .. } | FamilyOp::RemoveFrontend { key } => {
+                    Some(("frontend", frontend_name(key)))
+                }
+                FamilyOp::WriteRanges(_) => Some(("map", Table::Ranges(A::FAMILY).to_string())),
+                FamilyOp::RaiseEndpoints(_)
+                | FamilyOp::WriteSlots { .. }
+                | FamilyOp::LowerEndpoints(_) => None,
+            }
+        }
+        let subject = match &self.op {
+            Op::V4(op) => of(op),
+            Op::V6(op) => of(op),
+            Op::ResetTraffic | Op::PutService(_) | Op::RemoveService => None,
+        };
+        subject.unwrap_or_else(|| ("service id", self.id.to_string()))
+    }
+}
+
 /// What to do, in order.
 ///
-/// Counters, then records, then slots, then frontends put, then frontends removed, then records removed
-/// (rule 91): at any moment each frontend leads to written slots and a record, and a frontend that
-/// changes hands is replaced and never missing.
+/// Counters, then records, then endpoints that are new or gain something, then slots, then frontends put,
+/// then ranges, then frontends removed, then endpoints that lose something or are gone, then records
+/// removed (rule 91). At any moment, and so wherever it is cut off, each frontend leads to written slots
+/// that lead to endpoints which may be used for it, and to a record; a frontend that changes hands is
+/// replaced and never missing; and no range is there before the marks of the VIPs in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     steps: Vec<Step>,
@@ -91,31 +128,17 @@ impl Plan {
 }
 
 impl Op {
-    /// The frontend it is about, as users write it, if it is about one.
-    pub fn find_frontend_name(&self) -> Option<String> {
-        fn of<A: Address>(op: &FamilyOp<A>) -> Option<String> {
-            match op {
-                FamilyOp::WriteSlots { .. } => None,
-                FamilyOp::PutFrontend { key, .. } | FamilyOp::RemoveFrontend { key } => {
-                    Some(frontend_name(key))
-                }
-            }
-        }
-        match self {
-            Self::V4(op) => of(op),
-            Self::V6(op) => of(op),
-            Self::ResetTraffic | Self::PutService(_) | Self::RemoveService => None,
-        }
-    }
-
     /// Place in the order; equal for operations of one kind on one map. Sorting by it is stable, which
     /// keeps the slots of each family in ascending order on a cold start.
     pub(in super::super) fn phase(&self) -> (u8, u8) {
         fn of<A>(op: &FamilyOp<A>) -> u8 {
             match op {
-                FamilyOp::WriteSlots { .. } => 2,
-                FamilyOp::PutFrontend { .. } => 3,
-                FamilyOp::RemoveFrontend { .. } => 4,
+                FamilyOp::RaiseEndpoints(_) => 2,
+                FamilyOp::WriteSlots { .. } => 3,
+                FamilyOp::PutFrontend { .. } => 4,
+                FamilyOp::WriteRanges(_) => 5,
+                FamilyOp::RemoveFrontend { .. } => 6,
+                FamilyOp::LowerEndpoints(_) => 7,
             }
         }
         match self {
@@ -123,7 +146,7 @@ impl Op {
             Self::PutService(_) => (1, 0),
             Self::V4(op) => (of(op), 4),
             Self::V6(op) => (of(op), 6),
-            Self::RemoveService => (5, 0),
+            Self::RemoveService => (8, 0),
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Freed ids and slots on their way back to being free.
+//! Freed ids, slots and endpoints on their way back to being free.
 //!
-//! A packet that has read a frontend just before it was changed still follows it to its slots. What one
-//! plan frees is therefore not given out again by that plan, whose slots are written before its
+//! A packet that has read a frontend just before it was changed still follows it to its slots and on to
+//! an endpoint. What one plan frees is therefore not given out again by that plan, whose slots are written before its
 //! frontends, nor by the next one, which may follow at once.
 
 /// What was freed lately, by the plan that freed it.

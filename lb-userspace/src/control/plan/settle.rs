@@ -1,154 +1,164 @@
-//! Settling frontends: from what is in the map to what the newest claim says, one after the other.
+//! Settling: from what is in the maps of one family to what the newest claims say.
 //!
-//! A change of endpoints gets a new range and then the frontend is replaced, so that packets see the old
-//! list or the new one and nothing between. A range moves with its service port to another frontend when
-//! the endpoints stay the same.
+//! First every backing concerned is brought to the endpoints it should have, with slots for the lists
+//! that its frontends need. Then each frontend is brought to its newest claim, or, if that one's backing
+//! found no room, stays with whom it has been. Last, backings give up slots that no frontend leads to any
+//! more.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::mem;
 
 use lb_common::{
     address::Address,
-    tables::{Endpoint, Frontend, FrontendKey},
+    tables::{Frontend, FrontendKey},
 };
 
 use super::{
-    FamilyOp, Op, Plan, SlotPool, SlotRange,
-    entry::{Claim, Entry, Served},
+    FamilyOp, FamilyPlanner, Op, Plan,
+    entry::{Claim, Served, list_of},
+    lists::Uses,
 };
-use crate::control::maps::Table;
+use crate::control::desired::List;
 
-/// The settling of all frontends of one family that a plan concerns. Those to be removed come first.
-pub(super) struct Settlement<'a, A> {
-    slots: &'a mut SlotPool,
-    plan: &'a mut Plan,
-    /// Ranges of removed frontends with what is in them, by id.
-    left: BTreeMap<u32, Served<A>>,
-    removed: usize,
-}
-
-/// Slots for a claim.
-struct Room {
-    range: SlotRange,
-    /// Whether the endpoints have yet to be written there.
-    is_blank: bool,
-    /// Whether the frontend has had it so far.
-    is_kept: bool,
-}
-
-impl<'a, A: Address> Settlement<'a, A>
+impl<A: Address> FamilyPlanner<A>
 where
     Op: From<FamilyOp<A>>,
 {
-    pub(super) fn new(slots: &'a mut SlotPool, plan: &'a mut Plan) -> Self {
-        Self {
-            slots,
-            plan,
-            left: BTreeMap::new(),
-            removed: 0,
+    /// Adds what brings all that was touched to what its claims say.
+    pub(super) fn settle(&mut self, plan: &mut Plan) {
+        let mut keys = mem::take(&mut self.touched);
+        let mut ids = mem::take(&mut self.touched_ids);
+        for entry in keys.iter().filter_map(|key| self.entries.get(key)) {
+            ids.extend(entry.claims.last().map(|claim| claim.id));
+            ids.extend(entry.served_id());
         }
+        for &id in &ids {
+            self.settle_backing(id, plan);
+            let backing = self.backings.get(&id).into_iter();
+            keys.extend(backing.flat_map(|backing| &backing.frontends));
+        }
+        for key in &keys {
+            self.settle_frontend(key, plan);
+        }
+        for &id in &ids {
+            self.trim(id);
+        }
+        self.ranges.settle(plan);
     }
 
-    /// Removes a frontend.
-    pub(super) fn remove(&mut self, key: &FrontendKey<A>, served: Served<A>) {
-        let (id, op) = (served.value.service, FamilyOp::RemoveFrontend { key: *key });
-        self.plan.push(id, served.service.as_ref(), op.into());
-        self.removed += 1;
-        if let Some(other) = self.left.insert(id, served) {
-            self.slots.release(other.range);
-        }
-    }
-
-    /// Brings one frontend to what its newest claim says; the map that has no room for that, if any.
-    pub(super) fn settle(&mut self, key: &FrontendKey<A>, entry: &mut Entry<A>) -> Option<Table> {
-        let claim = entry.claims.last()?;
-        let Some(room) = self.find_room(claim, entry.served.as_ref()) else {
-            // It stays as it was, unless whose it was does not want it any more.
-            let is_left = |served: &mut Served<A>| {
-                entry
-                    .claims
-                    .iter()
-                    .all(|claim| claim.id != served.value.service)
-            };
-            if let Some(served) = entry.served.take_if(is_left) {
-                self.remove(key, served);
-            }
-            return Some(Table::Slots(A::FAMILY));
+    /// Gives up the slots of a service port that no frontend in the map leads to.
+    pub(super) fn trim(&mut self, id: u32) {
+        let uses = self.uses(id, false);
+        let Some(backing) = self.backings.get_mut(&id) else {
+            return;
         };
-        let (service, endpoints) = (Some(claim.service.clone()), claim.endpoints.clone());
-        let range = room.range;
-        if room.is_blank && range.len > 0 {
-            let op = FamilyOp::WriteSlots {
-                base: range.base,
-                endpoints: endpoints.clone(),
-            };
-            self.plan.push(claim.id, service.as_ref(), op.into());
+        backing.trim(uses, &mut self.pools.slots);
+        if backing.is_empty() {
+            self.backings.remove(&id);
+            self.starved.remove(&id);
         }
-        let value = Frontend {
+    }
+
+    fn settle_backing(&mut self, id: u32, plan: &mut Plan) {
+        let uses = self.uses(id, true);
+        let Some(backing) = self.backings.get_mut(&id) else {
+            return;
+        };
+        match backing.renew(id, uses, &mut self.pools, plan) {
+            Ok(()) => self.starved.remove(&id),
+            Err(table) => self.starved.insert(id, table),
+        };
+    }
+
+    /// The lists that frontends in the map lead to on behalf of `id`, and those that may come to.
+    fn uses(&self, id: u32, may_come: bool) -> Uses {
+        let mut uses = Uses::default();
+        let backing = self.backings.get(&id).into_iter();
+        let keys = backing.flat_map(|backing| &backing.frontends);
+        for entry in keys.filter_map(|key| self.entries.get(key)) {
+            let served = entry.served.as_ref();
+            let is_served = entry.served_id() == Some(id);
+            let wins = entry.claims.last().is_some_and(|claim| claim.id == id);
+            if may_come && (is_served || wins) {
+                uses.add(entry.find_claim(id).map_or(List::None, |claim| claim.list));
+            } else if is_served {
+                uses.add(served.map_or(List::None, |served| list_of(&served.value)));
+            }
+        }
+        uses
+    }
+
+    /// Brings one frontend to its newest claim, or else to that of whom it serves, whose range may have
+    /// moved; if that one does not want it any more, or has no slots either, it is removed.
+    fn settle_frontend(&mut self, key: &FrontendKey<A>, plan: &mut Plan) {
+        let Some(entry) = self.entries.get(key) else {
+            return;
+        };
+        let served = entry.served_id();
+        let found = entry
+            .claims
+            .last()
+            .and_then(|claim| Some((claim, self.value(claim)?)))
+            .or_else(|| {
+                let claim = entry.find_claim(served?)?;
+                Some((claim, self.value(claim)?))
+            })
+            .map(|(claim, value)| (Some(claim.service.clone()), value));
+        let is_contested = entry.losers().next().is_some();
+        let is_over = found.is_none() && entry.claims.is_empty();
+        let Some(entry) = self.entries.get_mut(key) else {
+            return;
+        };
+        if let Some((service, value)) = found {
+            if value.flags & Frontend::VIP != 0 {
+                self.ranges.cover(key.addr);
+            }
+            if entry
+                .served
+                .as_ref()
+                .is_none_or(|served| served.value != value)
+            {
+                let op = FamilyOp::PutFrontend { key: *key, value };
+                plan.push(value.service, service.as_ref(), op.into());
+            }
+            entry.served = Some(Served { service, value });
+            self.unplaced.remove(key);
+        } else if let Some(Served { service, value }) = entry.served.take() {
+            let op = FamilyOp::RemoveFrontend { key: *key };
+            plan.push(value.service, service.as_ref(), op.into());
+            self.removed += 1;
+        }
+        if is_contested {
+            self.contested.insert(*key);
+        } else {
+            self.contested.remove(key);
+        }
+        if is_over {
+            self.entries.remove(key);
+            self.unplaced.remove(key);
+        }
+    }
+
+    /// What to write for a claim; `None` if its list has no slots.
+    fn value(&self, claim: &Claim) -> Option<Frontend> {
+        let Claim {
+            id,
+            list,
+            drop,
+            affinity,
+            ..
+        } = *claim;
+        let range = self.backings.get(&id)?.lists.get(list)?;
+        let kind = match list {
+            List::Cluster => 0,
+            List::Local => Frontend::LOCAL,
+            List::None => Frontend::VIP,
+        };
+        Some(Frontend {
             slot_base: range.base,
             slot_count: range.len,
-            service: claim.id,
-            flags: 0,
-            affinity: 0,
-        };
-        if entry
-            .served
-            .as_ref()
-            .is_none_or(|served| served.value != value)
-        {
-            let op = FamilyOp::PutFrontend { key: *key, value };
-            self.plan.push(claim.id, service.as_ref(), op.into());
-        }
-        let now = Served {
-            service,
-            value,
-            range,
-            endpoints: Some(endpoints),
-        };
-        if let Some(before) = entry.served.replace(now)
-            && !room.is_kept
-        {
-            self.slots.release(before.range);
-        }
-        None
-    }
-
-    /// Gives back what nobody took over; the number of frontends removed.
-    pub(super) fn finish(self) -> usize {
-        for served in self.left.into_values() {
-            self.slots.release(served.range);
-        }
-        self.removed
-    }
-
-    fn find_room(&mut self, claim: &Claim<A>, served: Option<&Served<A>>) -> Option<Room> {
-        let has = |served: &Served<A>, endpoints: &Arc<[Endpoint<A>]>| {
-            served.endpoints.as_ref() == Some(endpoints)
-        };
-        if let Some(served) = served.filter(|served| has(served, &claim.endpoints)) {
-            return Some(Room {
-                range: served.range,
-                is_blank: false,
-                is_kept: true,
-            });
-        }
-        if self
-            .left
-            .get(&claim.id)
-            .is_some_and(|served| has(served, &claim.endpoints))
-        {
-            let range = self.left.remove(&claim.id)?.range;
-            return Some(Room {
-                range,
-                is_blank: false,
-                is_kept: false,
-            });
-        }
-        let len = u32::try_from(claim.endpoints.len()).ok()?;
-        let range = self.slots.find_room(len)?;
-        Some(Room {
-            range,
-            is_blank: true,
-            is_kept: false,
+            service: id,
+            flags: if drop { kind | Frontend::DROP } else { kind },
+            affinity,
         })
     }
 }

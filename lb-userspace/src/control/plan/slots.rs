@@ -19,7 +19,8 @@ pub struct SlotRange {
 }
 
 impl SlotRange {
-    const fn end(self) -> u32 {
+    /// The first slot after it.
+    pub const fn end(self) -> u32 {
         self.base + self.len
     }
 }

@@ -2,7 +2,7 @@
 
 use lb_common::{
     address::{Address, Family, V4, V6},
-    tables::{Endpoint, FrontendKey},
+    tables::{Endpoint, FrontendKey, endpoint_id},
 };
 
 use super::*;
@@ -98,7 +98,7 @@ fn is_reset(op: &Op) -> bool {
 
 #[test]
 fn both_families_of_a_service_port_share_its_id() {
-    let plan = empty_planner(8).plan([change("a", 1, "http")], Occasion::Change);
+    let plan = empty_planner(8).plan([change("a", 1, "http")], Occasion::Change, &[]);
     let values = plan.steps().iter().filter_map(|step| match &step.op {
         Op::V4(FamilyOp::PutFrontend { value, .. }) => Some(*value),
         Op::V6(FamilyOp::PutFrontend { value, .. }) => Some(*value),
@@ -116,23 +116,24 @@ fn a_service_keeps_its_id_whatever_else_comes_and_goes() {
     planner.plan(
         [change("a", 1, "http"), change("b", 2, "http")],
         Occasion::Change,
+        &[],
     );
-    planner.plan([gone("a")], Occasion::Change);
-    let plan = planner.plan([change("b", 3, "http")], Occasion::Change);
+    planner.plan([gone("a")], Occasion::Change, &[]);
+    let plan = planner.plan([change("b", 3, "http")], Occasion::Change, &[]);
     assert_eq!(ids(&plan, is_put), [1]);
 }
 
 #[test]
 fn a_freed_id_is_given_out_again_two_plans_later_with_its_counters_reset() {
     let mut planner = empty_planner(8);
-    planner.plan([change("a", 1, "http")], Occasion::Change);
-    planner.plan([gone("a")], Occasion::Change);
-    let plan = planner.plan([change("b", 1, "http")], Occasion::Change);
+    planner.plan([change("a", 1, "http")], Occasion::Change, &[]);
+    planner.plan([gone("a")], Occasion::Change, &[]);
+    let plan = planner.plan([change("b", 1, "http")], Occasion::Change, &[]);
     assert_eq!(
         (ids(&plan, is_put), ids(&plan, is_reset)),
         (vec![1], vec![])
     );
-    let plan = planner.plan([change("c", 2, "http")], Occasion::Change);
+    let plan = planner.plan([change("c", 2, "http")], Occasion::Change, &[]);
     assert_eq!(
         (ids(&plan, is_put), ids(&plan, is_reset)),
         (vec![0], vec![0])
@@ -142,17 +143,19 @@ fn a_freed_id_is_given_out_again_two_plans_later_with_its_counters_reset() {
 #[test]
 fn a_renamed_port_is_another_service_port_with_counters_of_its_own() {
     let mut planner = empty_planner(8);
-    planner.plan([change("a", 1, "http")], Occasion::Change);
-    let plan = planner.plan([change("a", 1, "web")], Occasion::Change);
+    planner.plan([change("a", 1, "http")], Occasion::Change, &[]);
+    let plan = planner.plan([change("a", 1, "web")], Occasion::Change, &[]);
     assert_eq!(ids(&plan, is_put), [1]);
     assert_eq!(ids(&plan, |op| matches!(op, Op::RemoveService)), [0]);
-    // The endpoints are the same: the frontend changes hands and keeps its slots.
-    assert!(
-        ids(&plan, |op| matches!(
-            op,
-            Op::V4(FamilyOp::WriteSlots { .. })
-        ))
-        .is_empty()
+    // Its endpoints are another's, too, though they have the same addresses.
+    let new = plan.steps().iter().find_map(|step| match &step.op {
+        Op::V4(FamilyOp::RaiseEndpoints(endpoints)) => Some(endpoints.clone()),
+        _ => None,
+    });
+    let new = new.expect("endpoints with ids of their own");
+    assert_eq!(
+        (new.len(), new[0].service, new[0].id),
+        (1, 1, endpoint_id(1, 1))
     );
 }
 
@@ -162,9 +165,9 @@ fn a_planner_that_is_told_the_same_again_has_nothing_to_do() {
     let changes = [change("a", 1, "http"), change("b", 2, "http")];
     assert!(
         !planner
-            .plan(changes.clone(), Occasion::Complete)
+            .plan(changes.clone(), Occasion::Complete, &[])
             .steps()
             .is_empty()
     );
-    assert_eq!(planner.plan(changes, Occasion::Complete).steps(), []);
+    assert_eq!(planner.plan(changes, Occasion::Complete, &[]).steps(), []);
 }

@@ -1,0 +1,1 @@
+//! What is believed of a dump and what is not.
