@@ -97,6 +97,24 @@ impl<M: Maps> Reconciler<M> {
         self.report(ops)
     }
 
+    /// Reads the maps back and repairs what is not as it should be; the number of operations that took.
+    /// Does nothing while there is something to write anyway.
+    ///
+    /// # Errors
+    /// [`MapsError`] if they cannot be read; that is tried again as any failed operation is.
+    pub fn verify(&mut self, now: Instant) -> Result<usize, MapsError> {
+        if self.planner.is_none() || !self.dirty.is_empty() {
+            return Ok(0);
+        }
+        // A plan against what is there has no step if that is right.
+        self.planner = None;
+        let result = self.try_sync(now);
+        if let Err(error) = &result {
+            self.fail(now, vec![failure(None, error)]);
+        }
+        result
+    }
+
     /// What is known of the cluster.
     pub fn index(&self) -> &Index {
         &self.index
