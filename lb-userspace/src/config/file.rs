@@ -23,7 +23,7 @@ pub enum FileError {
         source: std::io::Error,
     },
     /// A value is not what its key wants, or the text is no YAML.
-    #[error("--config {path}: line {line}: {key}{reason}", path = .path.display(), key = prefix(.key))]
+    #[error("--config {path}: line {line}: {key}{reason} in `{text}`", path = .path.display(), key = prefix(.key))]
     Value {
         /// Which file.
         path: PathBuf,
@@ -31,8 +31,10 @@ pub enum FileError {
         line: u64,
         /// The key with those above it; empty for the text as such.
         key: String,
-        /// What was found and what was wanted.
+        /// What was wanted.
         reason: String,
+        /// The line, as it is.
+        text: String,
     },
     /// It says that it is something else.
     #[error("--config {path}: {key} is {value:?}, not {wanted:?}", path = .path.display())]
@@ -92,14 +94,21 @@ impl ConfigFile {
                 unknown.push(key.to_string().replace(".?", ""));
             })
         });
-        let proxy: KubeProxyConfiguration = parsed.map_err(|error| FileError::Value {
-            path: path.to_owned(),
-            line: error
-                .location()
-                .map_or(1, |location| location.line())
-                .max(1),
-            key: track.path().to_string(),
-            reason: reason(&error),
+        let proxy: KubeProxyConfiguration = parsed.map_err(|error| {
+            let line = error.location().map_or(1, |location| location.line());
+            let index = usize::try_from(line).unwrap_or(1).saturating_sub(1);
+            FileError::Value {
+                path: path.to_owned(),
+                line: line.max(1),
+                key: track.path().to_string(),
+                reason: reason(&error),
+                text: text
+                    .lines()
+                    .nth(index)
+                    .unwrap_or_default()
+                    .trim()
+                    .to_owned(),
+            }
         })?;
         for (key, value, wanted) in [
             ("apiVersion", &proxy.api_version, API_VERSION),

@@ -187,7 +187,7 @@ fn a_value_of_another_kind_is_named_with_file_line_and_key() {
     for (text, parts) in [
         (
             "conntrack:\n  min: many\n",
-            &["line 4", "conntrack.min", "many"][..],
+            &["line 4", "conntrack.min", "`min: many`"][..],
         ),
         (
             "configSyncPeriod: 15\n",
