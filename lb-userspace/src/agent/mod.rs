@@ -58,6 +58,8 @@ const UDP_TIMEOUT: u32 = 180;
 pub struct Options {
     /// Everything that kube-proxy, too, is told.
     pub configuration: Configuration,
+    /// Name of the node the agent runs on.
+    pub node: String,
     /// Where objects come from.
     pub source: Source,
     /// Where the datapath is pinned.
@@ -85,6 +87,7 @@ pub struct Options {
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let Options {
         configuration,
+        node,
         source,
         pins,
         devices,
@@ -136,6 +139,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let mut attacher = Attacher::new(ebpf, pins, devices, mode)?;
     attacher.replace(netlink.list().await?);
     tracing::info!(
+        node,
         devices = attacher.attached(),
         hz,
         "the datapath is in place"

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use tokio::sync::{mpsc, watch};
 
 use crate::source::{
-    Event, kube,
+    self, Event,
     manifests::{self, Assigned},
     objects::Problem,
 };
@@ -15,7 +15,7 @@ pub enum Source {
     /// A directory (`--manifests`).
     Manifests(manifests::Options),
     /// A cluster's API server.
-    Kube(kube::Options),
+    Kube(source::kube::Options),
 }
 
 impl Source {
@@ -37,7 +37,7 @@ impl Source {
             Self::Manifests(options) => manifests::run(options, restored, events, problems)
                 .await
                 .context("cannot read the manifests"),
-            Self::Kube(options) => kube::run(options, events, problems)
+            Self::Kube(options) => source::kube::run(options, events, problems)
                 .await
                 .context("cannot watch the cluster"),
         }

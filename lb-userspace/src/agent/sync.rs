@@ -63,6 +63,7 @@ impl Sync {
             time::Instant::now() + self.read_back_period,
             self.read_back_period,
         );
+        read_back.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         loop {
             let due = async {
                 match retry {

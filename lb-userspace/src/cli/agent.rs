@@ -16,11 +16,11 @@ use super::{
 use crate::{
     agent::{self, Options, Source},
     config::{
-        Configuration, Origin, file::ConfigFile, find_meaningless,
+        Configuration, Meaningless, Origin, file::ConfigFile, find_meaningless,
         kube_proxy::KubeProxyConfiguration, resolve,
     },
     datapath::{attach::Mode, devices::Pattern, object::Sizes, pins::Pins},
-    source::{kube, manifests},
+    source::{self, manifests},
 };
 
 /// Serves until it is told to stop.
@@ -46,14 +46,19 @@ pub(super) fn run(arguments: AgentArguments, pins: Pins) -> anyhow::Result<()> {
     for (flag, why) in ignored.typed {
         warnings.push(format!("--{flag} has no effect: {why}"));
     }
-    for (key, why) in find_meaningless(&proxy) {
-        warnings.push(format!("{key} has no effect: {why}"));
+    for Meaningless { key, flag, why } in find_meaningless(&proxy) {
+        warnings.push(match &origin {
+            Origin::Flags => format!("--{flag} has no effect: {why}"),
+            Origin::File(path) => {
+                format!("--config {}: {key} has no effect: {why}", path.display())
+            }
+        });
     }
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
     let configuration = resolve(proxy, origin)?;
-    tracing::debug!(?configuration, "the effective configuration");
+    tracing::debug!("the effective configuration: {}", configuration.configz());
     if let Some(path) = write_config_to {
         return write_config(&configuration, path);
     }
@@ -66,16 +71,16 @@ pub(super) fn run(arguments: AgentArguments, pins: Pins) -> anyhow::Result<()> {
         return Ok(());
     }
     let node = node_name::find(configuration.node_name.as_deref())?;
-    tracing::info!(node, version = env!("CARGO_PKG_VERSION"), "starting");
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
     let source = match manifests {
         Some(directory) => Source::Manifests(manifests::Options {
             directory,
             service_cidrs: service_cluster_ip_range.0,
         }),
-        None => Source::Kube(kube::Options {
+        None => Source::Kube(source::kube::Options {
             kubeconfig: configuration.kubeconfig.clone(),
             master,
-            node,
+            node: node.clone(),
             qps: configuration.qps,
             burst: configuration.burst,
         }),
@@ -91,6 +96,7 @@ pub(super) fn run(arguments: AgentArguments, pins: Pins) -> anyhow::Result<()> {
     } = datapath;
     let options = Options {
         configuration,
+        node,
         source,
         pins,
         devices: devices

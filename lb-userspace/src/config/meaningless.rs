@@ -7,46 +7,75 @@ use serde_json::Value;
 
 use super::kube_proxy::KubeProxyConfiguration;
 
-/// Keys (with all below them) and why they are passed over.
-const MEANINGLESS: &[(&str, &str)] = &[
-    ("featureGates", "there are no feature gates"),
-    ("showHiddenMetricsForVersion", "no metric is hidden"),
-    ("mode", "packets are translated by eBPF whatever the mode"),
-    ("iptables.masqueradeBit", NO_RULES),
-    ("iptables.localhostNodePorts", NO_RULES),
-    ("iptables.snatNodeInternalIP", NO_RULES),
-    ("iptables.syncPeriod", AT_ONCE),
-    ("iptables.minSyncPeriod", AT_ONCE),
-    ("nftables.masqueradeBit", NO_RULES),
-    ("nftables.syncPeriod", AT_ONCE),
-    ("nftables.minSyncPeriod", AT_ONCE),
-    ("iptables.masqueradeAll", NOT_YET),
-    ("nftables.masqueradeAll", NOT_YET),
-    ("clusterCIDR", NOT_YET),
-    ("detectLocalMode", NOT_YET),
-    ("detectLocal", NOT_YET),
-    ("nodePortAddresses", NOT_YET),
-    ("ipvs", "ipvs is not used"),
-    ("winkernel", "it is for Windows"),
-    ("windowsRunAsService", "it is for Windows"),
-    ("portRange", "it was for the userspace mode"),
-    ("clientConnection.acceptContentTypes", JSON),
-    ("clientConnection.contentType", JSON),
-    ("conntrack.maxPerCore", OWN_FLOWS),
-    ("conntrack.min", OWN_FLOWS),
+/// Something that is set and means nothing here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meaningless {
+    /// Its key in the file, with those above it.
+    pub key: &'static str,
+    /// Its flag, without dashes; empty where flags that mean nothing are told by themselves.
+    pub flag: &'static str,
+    /// Why it means nothing.
+    pub why: &'static str,
+}
+
+/// Keys (with all below them), their flags, and why they are passed over.
+const MEANINGLESS: &[(&str, &str, &str)] = &[
+    ("featureGates", "", "there are no feature gates"),
+    ("showHiddenMetricsForVersion", "", "no metric is hidden"),
+    (
+        "mode",
+        "",
+        "packets are translated by eBPF whatever the mode",
+    ),
+    ("iptables.masqueradeBit", "", NO_RULES),
+    ("iptables.localhostNodePorts", "", NO_RULES),
+    ("iptables.snatNodeInternalIP", "", NO_RULES),
+    ("iptables.syncPeriod", "", AT_ONCE),
+    ("iptables.minSyncPeriod", "", AT_ONCE),
+    ("nftables.masqueradeBit", "", NO_RULES),
+    ("nftables.syncPeriod", "", AT_ONCE),
+    ("nftables.minSyncPeriod", "", AT_ONCE),
+    ("iptables.masqueradeAll", "masquerade-all", NOT_YET),
+    ("nftables.masqueradeAll", "masquerade-all", NOT_YET),
+    ("clusterCIDR", "cluster-cidr", NOT_YET),
+    ("detectLocalMode", "detect-local-mode", NOT_YET),
+    (
+        "detectLocal.bridgeInterface",
+        "pod-bridge-interface",
+        NOT_YET,
+    ),
+    (
+        "detectLocal.interfaceNamePrefix",
+        "pod-interface-name-prefix",
+        NOT_YET,
+    ),
+    ("nodePortAddresses", "nodeport-addresses", NOT_YET),
+    ("ipvs", "", "ipvs is not used"),
+    ("winkernel", "", "it is for Windows"),
+    ("windowsRunAsService", "", "it is for Windows"),
+    ("portRange", "", "it was for the userspace mode"),
+    ("clientConnection.acceptContentTypes", "", JSON),
+    ("clientConnection.contentType", "", JSON),
+    ("conntrack.maxPerCore", "", OWN_FLOWS),
+    ("conntrack.min", "", OWN_FLOWS),
     (
         "conntrack.tcpBeLiberal",
+        "",
         "flows are tracked without looking at TCP windows",
     ),
-    ("conntrack.tcpCloseWaitTimeout", NO_STATES),
-    ("conntrack.udpTimeout", NO_STATES),
-    ("logging.flushFrequency", UNBUFFERED),
-    ("logging.options", UNBUFFERED),
-    ("logging.vmodule", "--log-level takes target=level"),
+    (
+        "conntrack.tcpCloseWaitTimeout",
+        "conntrack-tcp-timeout-close-wait",
+        NO_STATES,
+    ),
+    ("conntrack.udpTimeout", "conntrack-udp-timeout", NO_STATES),
+    ("logging.flushFrequency", "", UNBUFFERED),
+    ("logging.options", "", UNBUFFERED),
+    ("logging.vmodule", "", "--log-level takes target=level"),
 ];
 
 /// These are kept and checked, so that a later version can act on them.
-const NOT_YET: &str = "no effect yet: neither source NAT nor traffic from outside is served so far";
+const NOT_YET: &str = "it is for source NAT and traffic from outside, which are not served yet";
 const NO_RULES: &str = "there are no netfilter rules";
 const AT_ONCE: &str = "changes are written at once";
 const JSON: &str = "the API server is spoken to in JSON";
@@ -54,8 +83,8 @@ const OWN_FLOWS: &str = "flows have a table of their own, see --max-flows";
 const NO_STATES: &str = "a flow has one timeout for all its states";
 const UNBUFFERED: &str = "the log is not buffered";
 
-/// The keys of `proxy` that are set and mean nothing here, each with the reason.
-pub fn find_meaningless(proxy: &KubeProxyConfiguration) -> Vec<(&'static str, &'static str)> {
+/// What of `proxy` is set and means nothing here.
+pub fn find_meaningless(proxy: &KubeProxyConfiguration) -> Vec<Meaningless> {
     let tree = serde_json::to_value(proxy).unwrap_or_default();
     let is_set = |key: &str| {
         let found = key.split('.').try_fold(&tree, |tree, part| tree.get(part));
@@ -63,8 +92,8 @@ pub fn find_meaningless(proxy: &KubeProxyConfiguration) -> Vec<(&'static str, &'
     };
     MEANINGLESS
         .iter()
-        .filter(|(key, _)| is_set(key))
-        .copied()
+        .filter(|(key, ..)| is_set(key))
+        .map(|&(key, flag, why)| Meaningless { key, flag, why })
         .collect()
 }
 

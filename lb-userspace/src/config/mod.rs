@@ -32,7 +32,7 @@ use ipnet::IpNet;
 pub use self::{
     address::with_port,
     invalid::{Invalid, InvalidConfiguration, Origin},
-    meaningless::find_meaningless,
+    meaningless::{Meaningless, find_meaningless},
     resolve::resolve,
 };
 use kube_proxy::KubeProxyConfiguration;

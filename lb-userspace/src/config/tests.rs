@@ -86,7 +86,7 @@ fn resolve_file(text: &str) -> Result<Configuration, InvalidConfiguration> {
 
 fn meaningless(text: &str) -> Vec<&'static str> {
     let found = find_meaningless(&parse(text).proxy);
-    found.into_iter().map(|(key, _)| key).collect()
+    found.into_iter().map(|found| found.key).collect()
 }
 
 #[test]

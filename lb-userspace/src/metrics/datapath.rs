@@ -109,11 +109,11 @@ fn encode_maps(encoder: &mut DescriptorEncoder, maps: &[MapView]) -> fmt::Result
     Ok(())
 }
 
-/// A counter of [`Traffic`].
-type Field = fn(&Traffic) -> u64;
+/// A direction and a counter of [`Traffic`] for it.
+type Field = (&'static str, fn(&Traffic) -> u64);
 
 fn encode_traffic(encoder: &mut DescriptorEncoder, traffic: &[ServiceTraffic]) -> fmt::Result {
-    let metrics: [(&str, &str, &[(&str, Field)]); 3] = [
+    let metrics: [(&str, &str, &[Field]); 3] = [
         (
             "service_flows",
             "New flows that were given an endpoint.",

@@ -48,7 +48,7 @@ impl Metrics {
         let duolb = registry.sub_registry_with_prefix("duolb");
         let own = OwnMetrics::new(duolb);
         duolb.register_collector(Box::new(datapath::Collector::new(reading)));
-        registry.register_collector(Box::new(process::Collector::default()));
+        registry.register_collector(Box::new(process::Collector));
         Self {
             registry,
             kube_proxy,

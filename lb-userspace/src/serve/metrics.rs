@@ -66,7 +66,7 @@ async fn set_log_level(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     body: String,
 ) -> Response {
-    if !pages.profiling && !peer.ip().to_canonical().is_loopback() {
+    if !may_set(peer, pages.profiling) {
         let why = "only from this machine, unless --profiling\n";
         return (StatusCode::FORBIDDEN, why).into_response();
     }
@@ -79,10 +79,36 @@ async fn set_log_level(
     }
 }
 
+/// Whether `peer` may change the log level. An IPv4 peer of a socket for both families has a mapped address.
+fn may_set(peer: SocketAddr, profiling: bool) -> bool {
+    profiling || peer.ip().to_canonical().is_loopback()
+}
+
 fn text(body: impl Into<String>) -> impl IntoResponse {
     let headers = [
         (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
     (headers, body.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::may_set;
+
+    #[test]
+    fn only_this_machine_may_change_the_log_level_unless_profiling() {
+        for (peer, may) in [
+            ("127.0.0.1:1", true),
+            ("[::1]:1", true),
+            ("[::ffff:127.0.0.1]:1", true),
+            ("10.0.0.1:1", false),
+            ("[::ffff:10.0.0.1]:1", false),
+            ("[fd00::1]:1", false),
+        ] {
+            let peer = peer.parse().unwrap();
+            assert_eq!(may_set(peer, false), may, "{peer}");
+            assert!(may_set(peer, true));
+        }
+    }
 }
