@@ -8,7 +8,11 @@
 
 pub mod agent;
 pub mod cli;
+pub mod config;
 pub mod control;
 pub mod datapath;
+pub mod health;
+pub mod metrics;
 pub mod model;
+pub mod serve;
 pub mod source;

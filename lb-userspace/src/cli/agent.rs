@@ -1,43 +1,123 @@
-//! `duolb agent`.
+//! `duolb agent`: from what was typed to what the agent is told.
 
-use std::io::IsTerminal as _;
+mod log;
+mod node_name;
+
+use std::path::PathBuf;
 
 use anyhow::Context as _;
-use tracing_subscriber::EnvFilter;
 
-use super::arguments::{AgentArguments, LogFormat, TcMode};
+use super::{
+    arguments::{
+        AgentArguments, DatapathArguments, Format, OutputArguments, ProxyArguments, TcMode,
+    },
+    cleanup,
+};
 use crate::{
-    agent::{self, Options},
+    agent::{self, Options, Source},
+    config::{
+        Configuration, Meaningless, Origin, file::ConfigFile, find_meaningless,
+        kube_proxy::KubeProxyConfiguration, resolve,
+    },
     datapath::{attach::Mode, devices::Pattern, object::Sizes, pins::Pins},
-    source::manifests,
+    source::{self, manifests},
 };
 
 /// Serves until it is told to stop.
 pub(super) fn run(arguments: AgentArguments, pins: Pins) -> anyhow::Result<()> {
-    start_log(&arguments)?;
+    let AgentArguments {
+        proxy: typed,
+        manifests,
+        service_cluster_ip_range,
+        datapath,
+        metrics_max_services,
+        log,
+        ignored,
+    } = arguments;
+    let (cleanup, init_only) = (typed.cleanup, typed.init_only);
+    let (write_config_to, master) = (typed.write_config_to.clone(), typed.master.clone());
+    let Said {
+        proxy,
+        origin,
+        mut warnings,
+    } = listen_to(typed)?;
+    let datapath_log = log.datapath_log;
+    let log_level = log::start(log, &proxy.logging)?;
+    for (flag, why) in ignored.typed {
+        warnings.push(format!("--{flag} has no effect: {why}"));
+    }
+    for Meaningless { key, flag, why } in find_meaningless(&proxy) {
+        warnings.push(match &origin {
+            Origin::Flags => format!("--{flag} has no effect: {why}"),
+            Origin::File(path) => {
+                format!("--config {}: {key} has no effect: {why}", path.display())
+            }
+        });
+    }
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    let configuration = resolve(proxy, origin)?;
+    tracing::debug!("the effective configuration: {}", configuration.configz());
+    if let Some(path) = write_config_to {
+        return write_config(&configuration, path);
+    }
+    if cleanup {
+        let output = Format::Table;
+        return cleanup::run(&pins, OutputArguments { output });
+    }
+    if init_only {
+        tracing::info!("--init-only: nothing needs to be done beforehand");
+        return Ok(());
+    }
+    let node = node_name::find(configuration.node_name.as_deref())?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "starting");
+    let source = match manifests {
+        Some(directory) => Source::Manifests(manifests::Options {
+            directory,
+            service_cidrs: service_cluster_ip_range.0,
+        }),
+        None => Source::Kube(source::kube::Options {
+            kubeconfig: configuration.kubeconfig.clone(),
+            master,
+            node: node.clone(),
+            qps: configuration.qps,
+            burst: configuration.burst,
+        }),
+    };
+    let DatapathArguments {
+        devices,
+        tc_mode,
+        tcp_reset_dead_endpoints,
+        max_services,
+        max_slots,
+        max_flows,
+        max_affinity,
+    } = datapath;
     let options = Options {
-        manifests: manifests::Options {
-            directory: arguments.manifests,
-            service_cidrs: arguments.service_cluster_ip_range.0,
-        },
+        configuration,
+        node,
+        source,
         pins,
-        devices: arguments
-            .devices
+        devices: devices
             .iter()
             .map(|text| Pattern::from(text.as_str()))
             .collect(),
-        mode: match arguments.tc_mode {
+        mode: match tc_mode {
             TcMode::Auto => Mode::of_kernel(),
             TcMode::Tcx => Mode::Tcx,
             TcMode::Clsact => Mode::Clsact,
         },
         sizes: Sizes {
-            services: arguments.max_services,
-            slots: arguments.max_slots,
-            flows: arguments.max_flows,
-            affinity: 65_536,
+            services: max_services,
+            slots: max_slots,
+            flows: max_flows,
+            affinity: max_affinity,
         },
-        datapath_log: arguments.datapath_log,
+        tcp_reset_dead: tcp_reset_dead_endpoints,
+        datapath_log,
+        metrics_max_services,
+        log_level,
     };
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -47,21 +127,53 @@ pub(super) fn run(arguments: AgentArguments, pins: Pins) -> anyhow::Result<()> {
         .block_on(agent::run(options))
 }
 
-fn start_log(arguments: &AgentArguments) -> anyhow::Result<()> {
-    let AgentArguments {
-        log_level,
-        log_format,
-        ..
-    } = arguments;
-    let filter =
-        EnvFilter::try_new(log_level).with_context(|| format!("--log-level {log_level:?}"))?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    match log_format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().init(),
-    }
-    Ok(())
+/// What flags or file say, before anything is filled in.
+struct Said {
+    proxy: KubeProxyConfiguration,
+    origin: Origin,
+    /// What is passed over.
+    warnings: Vec<String>,
 }
+
+/// With `--config` the file counts and not the flags, as for kube-proxy (cmd/kube-proxy/app/options.go,
+/// `Complete`); the node's name is taken from the flag either way.
+fn listen_to(mut typed: ProxyArguments) -> anyhow::Result<Said> {
+    let hostname_override = typed.hostname_override.take();
+    let mut from_flags = KubeProxyConfiguration::default();
+    let path = typed.config.take();
+    let flags = typed.write_to(&mut from_flags);
+    let (mut proxy, origin, warnings) = match path {
+        None => (from_flags, Origin::Flags, Vec::new()),
+        Some(path) => {
+            let file = ConfigFile::read(&path)?;
+            let overruled = flags
+                .iter()
+                .map(|flag| format!("--{flag} has no effect: --config counts instead"));
+            let unknown = file.unknown.iter().map(|key| {
+                format!(
+                    "--config {}: {key} is not a key that is known",
+                    path.display()
+                )
+            });
+            let warnings = overruled.chain(unknown).collect();
+            (file.proxy, Origin::File(path), warnings)
+        }
+    };
+    if let Some(name) = hostname_override.filter(|name| !name.is_empty()) {
+        proxy.hostname_override = Some(name);
+    }
+    Ok(Said {
+        proxy,
+        origin,
+        warnings,
+    })
+}
+
+/// `--write-config-to`.
+fn write_config(configuration: &Configuration, path: PathBuf) -> anyhow::Result<()> {
+    let text = serde_saphyr::to_string(&configuration.proxy)?;
+    std::fs::write(&path, text).with_context(|| format!("--write-config-to {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests;

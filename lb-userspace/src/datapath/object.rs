@@ -54,6 +54,12 @@ pub struct Settings {
     pub seed: u64,
     /// Whether the programs log new flows and failures.
     pub log: bool,
+    /// Whether TCP clients of endpoints that have left every slice are reset.
+    pub tcp_reset_dead: bool,
+    /// Idle seconds after which a TCP flow may be forgotten.
+    pub tcp_timeout_seconds: u32,
+    /// Idle seconds after which a UDP flow may be forgotten.
+    pub udp_timeout_seconds: u32,
 }
 
 /// Every map, with the names that kernel, user and test side share.
@@ -91,6 +97,7 @@ pub fn load(settings: &Settings, pins: Option<&Pins>) -> Result<Ebpf, DatapathEr
         hz,
         seed,
         log,
+        ..
     } = settings;
     let shift = tick_shift(*hz);
     let level = if *log { aya_log::Level::Trace as u8 } else { 0 };

@@ -7,7 +7,7 @@ use aya::{
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},
 };
 use lb_common::{
-    address::{Address, V4, V6},
+    address::{Address, Family, V4, V6},
     tables::{
         AgentState, Device, Endpoint, Frontend, FrontendKey, ServiceRecord, Traffic,
         endpoint_index, traffic_index,
@@ -123,6 +123,25 @@ impl View {
     pub fn services(&self) -> Result<Vec<(u32, ServiceRecord)>, DatapathError> {
         let map: HashMap<_, u32, ServiceRecord> = self.map("SERVICES")?;
         entries(&map, "SERVICES")
+    }
+
+    /// What went through the service ports with these ids, in each family.
+    ///
+    /// # Errors
+    /// [`DatapathError::Map`].
+    pub fn traffic(
+        &self,
+        ids: impl IntoIterator<Item = u32>,
+    ) -> Result<Vec<(u32, Family, Traffic)>, DatapathError> {
+        let map: PerCpuArray<_, Traffic> = self.map("TRAFFIC")?;
+        let both = |id| [(id, Family::V4), (id, Family::V6)];
+        let read = |(id, family)| {
+            let counters = map
+                .get(&traffic_index(id, family), 0)
+                .map_err(|source| failed("TRAFFIC", source))?;
+            Ok((id, family, counters.iter().fold(Traffic::default(), add)))
+        };
+        ids.into_iter().flat_map(both).map(read).collect()
     }
 
     /// All frontends of both families; the marks of VIPs are none.

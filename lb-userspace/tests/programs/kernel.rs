@@ -102,6 +102,9 @@ impl Kernel {
             hz: 250,
             seed: 42,
             log: false,
+            tcp_reset_dead: false,
+            tcp_timeout_seconds: 86_400,
+            udp_timeout_seconds: 180,
         };
         let mut object = object::load(&settings, None).expect("the programs load");
         // The control plane's half takes this map away; a second handle to it for us.

@@ -1,0 +1,201 @@
+//! The agent: sources on one side, the datapath on the other, and the loop between them.
+//!
+//! ```text
+//!   source ──Event──> sync (control) ──> maps          devices: programs on what netlink tells of
+//!                       └─> observe ──> health, metrics <── serve: who asks over HTTP
+//! ```
+//!
+//! Everything that waits is here; what decides is in `control`. Nothing is torn down at the end (rule 7): the
+//! programs and maps go on serving, and the next agent takes them over.
+
+mod devices;
+mod observe;
+mod process;
+mod reading;
+mod servers;
+mod source;
+mod sync;
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::Context as _;
+use lb_common::tables::AgentState;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+};
+
+pub use self::source::Source;
+use crate::{
+    config::Configuration,
+    control::{maps::Maps as _, reconcile::Reconciler, record::restored_cluster_ips},
+    datapath::{
+        attach::{Attacher, Mode},
+        clock,
+        devices::Pattern,
+        log,
+        netlink::Netlink,
+        object::{self, Settings, Sizes},
+        pins::Pins,
+        tables::{KernelMaps, forget_agent},
+    },
+    health::Health,
+    metrics::Metrics,
+    serve::LogLevel,
+    source::manifests::Assigned,
+};
+
+/// Idle seconds after which a TCP flow may be forgotten, if nobody said.
+const TCP_TIMEOUT: u32 = 86_400;
+/// The same for UDP.
+const UDP_TIMEOUT: u32 = 180;
+
+/// What the agent is told at start.
+#[derive(Debug)]
+pub struct Options {
+    /// Everything that kube-proxy, too, is told.
+    pub configuration: Configuration,
+    /// Name of the node the agent runs on.
+    pub node: String,
+    /// Where objects come from.
+    pub source: Source,
+    /// Where the datapath is pinned.
+    pub pins: Pins,
+    /// Which devices get the programs; empty: all that fit.
+    pub devices: Vec<Pattern>,
+    /// How they are attached.
+    pub mode: Mode,
+    /// Sizes of the maps.
+    pub sizes: Sizes,
+    /// Whether TCP clients of endpoints that have left every slice are reset.
+    pub tcp_reset_dead: bool,
+    /// Whether the programs log.
+    pub datapath_log: bool,
+    /// How many service ports have traffic metrics of their own.
+    pub metrics_max_services: u32,
+    /// What is logged.
+    pub log_level: LogLevel,
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When the datapath cannot be set up or the source cannot start; what was served before is served on.
+pub async fn run(options: Options) -> anyhow::Result<()> {
+    let Options {
+        configuration,
+        node,
+        source,
+        pins,
+        devices,
+        mode,
+        sizes,
+        tcp_reset_dead,
+        datapath_log,
+        metrics_max_services,
+        log_level,
+    } = options;
+    // Before anything that takes time: a signal in the middle of the start is not lost, nor does it
+    // leave half a start behind.
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    process::set_oom_score(configuration.oom_score_adj);
+    pins.ensure()?;
+    let _lock = pins.lock()?;
+    forget_agent(&pins);
+    let hz = clock::find_hz()?;
+    let settings = Settings {
+        sizes,
+        hz,
+        seed: clock::boot_seed(),
+        log: datapath_log,
+        tcp_reset_dead,
+        tcp_timeout_seconds: seconds(configuration.timeouts.tcp, TCP_TIMEOUT),
+        udp_timeout_seconds: seconds(configuration.timeouts.udp, UDP_TIMEOUT),
+    };
+    let mut ebpf = object::load(&settings, Some(&pins))?;
+    let mut maps = KernelMaps::take(&mut ebpf)?;
+    let state = AgentState {
+        pid: std::process::id(),
+        started_at: now(),
+        hz,
+        ..Default::default()
+    };
+    maps.set_agent(&state)?;
+    if datapath_log {
+        tokio::spawn(log::drain(&mut ebpf)?);
+    }
+
+    let reading = reading::Pinned::new(pins.clone(), metrics_max_services);
+    let metrics = Arc::new(Metrics::new(Box::new(reading)));
+    let health = Arc::new(Mutex::new(Health::new(source.is_node_optional())));
+    let (stop, stopped) = watch::channel(false);
+    let mut servers = servers::start(&configuration, &health, &metrics, log_level, stopped);
+
+    let netlink = Netlink::open()?;
+    let mut attacher = Attacher::new(ebpf, pins, devices, mode)?;
+    attacher.replace(netlink.list().await?);
+    tracing::info!(
+        node,
+        devices = attacher.attached(),
+        hz,
+        "the datapath is in place"
+    );
+
+    let restored = restored_assignments(&maps)?;
+    let (events_in, events) = mpsc::channel(1024);
+    let (problems_in, source_problems) = watch::channel(Vec::new());
+    // Here kube-proxy reports its event `Starting` about the Node.
+    let source = tokio::spawn(source.run(restored, events_in, problems_in));
+    let devices = metrics.own.devices.clone();
+    let devices = tokio::spawn(devices::follow(netlink, attacher, devices));
+    let mut sync = sync::Sync::new(
+        Reconciler::new(maps, &node),
+        observe::Observer::new(metrics, health, SystemTime::now()),
+        state,
+        configuration.read_back_period,
+    );
+
+    let result = tokio::select! {
+        _ = term.recv() => Ok(()),
+        _ = int.recv() => Ok(()),
+        ended = source => ended.context("the source")?,
+        ended = devices => ended.context("following the devices")?,
+        error = servers.failed() => Err(error),
+        ended = sync.run(events, source_problems) => ended,
+    };
+    tracing::info!("stopping; what is in the kernel goes on serving");
+    let _ = stop.send(true);
+    servers.closed().await;
+    result
+}
+
+/// The addresses that an agent before this one assigned.
+fn restored_assignments(maps: &KernelMaps) -> anyhow::Result<Vec<Assigned>> {
+    let records = maps.services()?;
+    let assigned = restored_cluster_ips(&records)
+        .into_iter()
+        .map(|(service, cluster_ips)| Assigned {
+            service,
+            cluster_ips,
+        });
+    Ok(assigned.collect())
+}
+
+/// `timeout` in seconds, rounded up.
+fn seconds(timeout: Option<Duration>, default: u32) -> u32 {
+    timeout.map_or(default, |timeout| {
+        let seconds = timeout.as_millis().div_ceil(1000);
+        u32::try_from(seconds).unwrap_or(u32::MAX)
+    })
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}

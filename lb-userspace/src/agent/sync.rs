@@ -1,0 +1,155 @@
+//! The control plane's loop: collects events, has the maps brought up to date, and publishes the outcome.
+
+use std::time::{Duration, Instant};
+
+use lb_common::tables::AgentState;
+use tokio::{
+    sync::{mpsc, watch},
+    time,
+};
+
+use super::{now, observe::Observer};
+use crate::{
+    control::{
+        problem::Problem,
+        reconcile::{Reconciler, SyncReport},
+    },
+    datapath::tables::KernelMaps,
+    health::Moment,
+    source::{Event, objects},
+};
+
+/// How long the loop collects events before it writes maps. A change of a file or object comes as
+/// several events, and one plan for all of them writes less than several (rule 6; kube-proxy waits for
+/// a whole second because its writes cost that much).
+const COALESCE: Duration = Duration::from_millis(20);
+/// How long it collects at most, under a stream of events that never pauses.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// The control plane's loop and what it publishes.
+pub(super) struct Sync {
+    reconciler: Reconciler<KernelMaps>,
+    observer: Observer,
+    /// Problems already told, so that each is told once.
+    known: Vec<Problem>,
+    state: AgentState,
+    read_back_period: Duration,
+}
+
+impl Sync {
+    pub(super) fn new(
+        reconciler: Reconciler<KernelMaps>,
+        observer: Observer,
+        state: AgentState,
+        read_back_period: Duration,
+    ) -> Self {
+        Self {
+            reconciler,
+            observer,
+            known: Vec::new(),
+            state,
+            read_back_period,
+        }
+    }
+
+    /// Runs till something fails that is not to be expected.
+    pub(super) async fn run(
+        &mut self,
+        mut events: mpsc::Receiver<Event>,
+        mut source_problems: watch::Receiver<Vec<objects::Problem>>,
+    ) -> anyhow::Result<()> {
+        let mut retry: Option<Instant> = None;
+        let mut read_back = time::interval_at(
+            time::Instant::now() + self.read_back_period,
+            self.read_back_period,
+        );
+        read_back.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+        loop {
+            let due = async {
+                match retry {
+                    Some(at) => time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => self.collect(event, &mut events).await,
+                    // The source says itself why it ended.
+                    None => std::future::pending().await,
+                },
+                () = due => {}
+                Ok(()) = source_problems.changed() => {}
+                _ = read_back.tick() => self.read_back(),
+            }
+            let started = Instant::now();
+            let report = self.reconciler.sync(started);
+            retry = report.next_retry;
+            let unread = source_problems.borrow_and_update().len();
+            let took = started.elapsed();
+            self.observer.conclude(&report, took, unread, Moment::now());
+            self.publish(report, unread)?;
+        }
+    }
+
+    /// Takes in `first` and what follows it closely.
+    async fn collect(&mut self, first: Event, events: &mut mpsc::Receiver<Event>) {
+        let until = Instant::now() + PATIENCE;
+        let mut next = Some(first);
+        while let Some(event) = next {
+            self.observer.take_in(&event, Moment::now());
+            self.reconciler.handle(event);
+            let pause = COALESCE.min(until.saturating_duration_since(Instant::now()));
+            next = time::timeout(pause, events.recv()).await.ok().flatten();
+        }
+    }
+
+    /// Compares the maps with what they should hold, and has them repaired: something else may have
+    /// written to them.
+    fn read_back(&mut self) {
+        match self.reconciler.verify(Instant::now()) {
+            Ok(mismatches) => {
+                if mismatches > 0 {
+                    tracing::warn!(
+                        mismatches,
+                        "maps were not as they had been written; repaired"
+                    );
+                }
+                self.observer.read_back(mismatches, Moment::now());
+            }
+            // It is tried again, as any failed operation is.
+            Err(error) => tracing::warn!("cannot read the maps back: {error}"),
+        }
+    }
+
+    fn publish(&mut self, report: SyncReport, unread: usize) -> anyhow::Result<()> {
+        let SyncReport {
+            ops,
+            problems,
+            in_sync,
+            ..
+        } = report;
+        for problem in problems
+            .iter()
+            .filter(|problem| !self.known.contains(problem))
+        {
+            tracing::warn!("{problem}");
+        }
+        for solved in self
+            .known
+            .iter()
+            .filter(|problem| !problems.contains(problem))
+        {
+            tracing::info!("solved: {solved}");
+        }
+        if ops > 0 {
+            tracing::info!(operations = ops, in_sync, "maps written");
+        }
+        self.state.problems = u32::try_from(problems.len() + unread).unwrap_or(u32::MAX);
+        if in_sync {
+            self.state.synced_at = now();
+        }
+        self.known = problems;
+        self.reconciler.maps_mut().set_agent(&self.state)?;
+        Ok(())
+    }
+}
