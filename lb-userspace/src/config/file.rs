@@ -15,12 +15,12 @@ const KIND: &str = "KubeProxyConfiguration";
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// It cannot be read.
-    #[error("--config {path}: {source}", path = .path.display())]
+    #[error("--config {path}: {reason}", path = .path.display())]
     Unreadable {
         /// Which.
         path: PathBuf,
         /// What the kernel said.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// A value is not what its key wants, or the text is no YAML.
     #[error("--config {path}: line {line}: {key}{reason} in `{text}`", path = .path.display(), key = prefix(.key))]
@@ -72,9 +72,9 @@ impl ConfigFile {
     /// # Errors
     /// [`FileError`].
     pub fn read(path: &Path) -> Result<Self, FileError> {
-        let text = std::fs::read_to_string(path).map_err(|source| FileError::Unreadable {
+        let text = std::fs::read_to_string(path).map_err(|reason| FileError::Unreadable {
             path: path.to_owned(),
-            source,
+            reason,
         })?;
         Self::parse(path, &text)
     }

@@ -23,7 +23,7 @@ pub struct OfFamily {
     ip_family: &'static str,
 }
 
-/// Label of [`KubeProxyMetrics::no_local_endpoints`]: `internal` or `external`.
+/// Label of what is told by traffic policy: `internal` or `external`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OfPolicy {
     traffic_policy: &'static str,
@@ -52,7 +52,7 @@ impl From<u16> for OfCode {
 type Seconds = Gauge<f64, AtomicU64>;
 type Durations = Family<OfFamily, Histogram, fn() -> Histogram>;
 
-/// See the module. Names in [`KubeProxyMetrics::new`].
+/// kube-proxy's metrics; their names are given where they are registered, below.
 #[derive(Debug)]
 pub struct KubeProxyMetrics {
     sync_duration: Durations,

@@ -21,7 +21,7 @@ struct OfVersion {
     version: &'static str,
 }
 
-/// See the module. Names in [`OwnMetrics::new`].
+/// The control plane's metrics; their names are given where they are registered, below.
 #[derive(Debug)]
 pub struct OwnMetrics {
     /// 1 if the maps say what the sources say.

@@ -27,12 +27,13 @@ pub struct Server {
 
 /// Why a server cannot run.
 #[derive(Debug, thiserror::Error)]
-#[error("{name} server: cannot listen on {address} (--{flag}): {source}")]
+#[error("{name} server: cannot listen on {address} (--{flag}): {reason}")]
 pub struct ServerError {
     name: &'static str,
     flag: &'static str,
     address: SocketAddr,
-    source: io::Error,
+    // Not called `source`: the message says it, and is not to be followed by it.
+    reason: io::Error,
 }
 
 impl Server {
@@ -54,12 +55,12 @@ impl Server {
                     serve(listener, router, stop).await;
                     return Ok(());
                 }
-                Err(source) => {
+                Err(reason) => {
                     let error = ServerError {
                         name: self.name,
                         flag: self.flag,
                         address: self.address,
-                        source,
+                        reason,
                     };
                     if self.hard_fail {
                         return Err(error);
