@@ -2,11 +2,13 @@
 //!
 //! `tables/` holds the cases, a file for each group of rules, and `cases` reads them; they know nothing of how
 //! they are checked. Here they go through the whole of user space that decides: the manifests source, the
-//! index, the desired state. Each case runs in both families. `corpus` reads what a real cluster prints.
+//! index, the desired state. Each case runs in both families. `corpus` reads what a real cluster prints, and
+//! `memory` weighs a large one.
 
 mod cases;
 mod corpus;
 mod judge;
+mod memory;
 
 use cases::{Addresses as _, Case, Step};
 use judge::{Agent, Plain};
