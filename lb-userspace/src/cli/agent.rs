@@ -75,6 +75,7 @@ pub(super) fn run(arguments: AgentArguments, pins: Pins) -> anyhow::Result<()> {
     let source = match manifests {
         Some(directory) => Source::Manifests(manifests::Options {
             directory,
+            node: node.clone(),
             service_cidrs: service_cluster_ip_range.0,
         }),
         None => Source::Kube(source::kube::Options {

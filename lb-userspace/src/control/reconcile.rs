@@ -74,8 +74,7 @@ pub struct SyncReport {
 }
 
 impl<M: Maps> Reconciler<M> {
-    /// The control plane of the node of that name (rule 16), which knows nothing yet; what is in `maps`
-    /// stays in force.
+    /// A control plane on the node of that name that knows nothing yet; what is in `maps` stays in force.
     pub fn new(maps: M, node_name: &str) -> Self {
         Self {
             maps,
