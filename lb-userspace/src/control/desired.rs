@@ -111,7 +111,7 @@ pub enum List {
 pub fn find_desired(index: &Index, key: &ObjectKey) -> Result<Option<DesiredService>, Problem> {
     let Some((entry, service)) = index
         .find(key)
-        .and_then(|entry| Some((entry, entry.service.as_ref()?)))
+        .and_then(|entry| Some((entry, entry.service.as_deref()?)))
     else {
         return Ok(None);
     };

@@ -47,7 +47,8 @@ pub struct Index {
 /// A Service, its slices, or both.
 #[derive(Debug, Default)]
 pub(super) struct Entry {
-    pub(super) service: Option<Service>,
+    /// Boxed, since a map keeps room for entries to come.
+    pub(super) service: Option<Box<Service>>,
     /// When the Service last changed what it claims (addresses and ports), as a running number; 0 for
     /// what the first listing said. The newer of two claims wins (rule 90).
     pub(super) since: u64,
@@ -127,7 +128,7 @@ impl Index {
 
     /// The Service of that name, if it exists.
     pub fn find_service(&self, key: &ObjectKey) -> Option<&Service> {
-        self.entries.get(key)?.service.as_ref()
+        self.entries.get(key)?.service.as_deref()
     }
 
     /// The names of all Services, in no particular order.
@@ -188,7 +189,7 @@ impl Index {
         let (listing, is_complete) = (self.number(Kind::Services), self.is_complete());
         let entry = self.entries.get_mut(&key)?;
         entry.listing = listing;
-        match &entry.service {
+        match entry.service.as_deref() {
             Some(known) if *known == service => return None,
             Some(known) if claims(known) == claims(&service) => {}
             _ if !is_complete => {}
@@ -197,7 +198,7 @@ impl Index {
                 entry.since = self.changes;
             }
         }
-        entry.service = Some(service);
+        entry.service = Some(Box::new(service));
         Some(key)
     }
 

@@ -36,12 +36,15 @@ impl PortLists {
     }
 }
 
+/// A set of zones, sorted.
+type ZoneSet = Arc<[Box<str>]>;
+
 /// Sets of zones by number; 0 is the empty one.
 #[derive(Debug, Default)]
 pub(in super::super) struct Zones {
-    numbers: HashMap<Arc<[Box<str>]>, u16>,
+    numbers: HashMap<ZoneSet, u16>,
     /// By number - 1: the set, and whether our zone is in it; `None`: free.
-    sets: Vec<Option<(Arc<[Box<str>]>, bool)>>,
+    sets: Vec<Option<(ZoneSet, bool)>>,
     free: Vec<u16>,
     /// The zone of our node (rule 39: there may be none).
     own: Option<Box<str>>,
@@ -66,7 +69,7 @@ impl Zones {
         let Some(number) = self.free.pop().or_else(next) else {
             return 0;
         };
-        let set: Arc<[Box<str>]> = set.into();
+        let set: ZoneSet = set.into();
         let is_ours = self.own.as_ref().is_some_and(|own| set.contains(own));
         let place = usize::from(number) - 1;
         if place == self.sets.len() {
