@@ -112,10 +112,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let restored = restored_assignments(&maps)?;
     let (events_in, events) = mpsc::channel(1024);
     let (problems_in, source_problems) = watch::channel(Vec::new());
+    let node = manifests.node.clone();
     let source = tokio::spawn(manifests::run(manifests, restored, events_in, problems_in));
     let devices = tokio::spawn(follow_devices(netlink, attacher));
     let mut sync = Sync {
-        reconciler: Reconciler::new(maps),
+        reconciler: Reconciler::new(maps, &node),
         known: Vec::new(),
         state: &mut state,
     };

@@ -8,10 +8,10 @@ use std::{fmt, net::IpAddr};
 use ipnet::IpNet;
 use lb_common::address::Family;
 
-/// Namespace and name of an object.
+/// Namespace and name of an object; of one that belongs to no namespace, the name alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey {
-    /// Namespace.
+    /// Namespace; empty for what belongs to the cluster as a whole, such as a Node.
     pub namespace: String,
     /// Name.
     pub name: String,
@@ -29,7 +29,10 @@ impl ObjectKey {
 
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
+        if !self.namespace.is_empty() {
+            write!(f, "{}/", self.namespace)?;
+        }
+        f.write_str(&self.name)
     }
 }
 
@@ -199,7 +202,7 @@ pub struct EndpointSlice {
 }
 
 /// One entry of a slice's `ports`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SlicePort {
     /// Name of the Service port it belongs to; empty for an unnamed one.
     pub name: String,

@@ -18,6 +18,7 @@ pub(super) fn run(arguments: AgentArguments, pins: Pins) -> anyhow::Result<()> {
     let options = Options {
         manifests: manifests::Options {
             directory: arguments.manifests,
+            node: node_name().context("cannot tell the name of this node")?,
             service_cidrs: arguments.service_cluster_ip_range.0,
         },
         pins,
@@ -45,6 +46,12 @@ pub(super) fn run(arguments: AgentArguments, pins: Pins) -> anyhow::Result<()> {
         .build()
         .context("cannot start the runtime")?
         .block_on(agent::run(options))
+}
+
+/// What the kernel says, in lower case, as kubelet and kube-proxy name a node.
+fn node_name() -> std::io::Result<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname")?;
+    Ok(name.trim().to_lowercase())
 }
 
 fn start_log(arguments: &AgentArguments) -> anyhow::Result<()> {

@@ -1,24 +1,30 @@
 //! What the maps should say about one Service: a pure function of the index.
 //!
-//! For each port its record and, for each family the Service has an address in, the frontend and its
-//! endpoints (rules 9 to 22 and 31 to 34). Ids, slots and whatever else is a matter of bookkeeping are
-//! the planner's business. One body for both families.
+//! For each port its record and, for each family the Service has an address in, its endpoints and its
+//! frontends (rules 9 to 22 and 29 to 41). Ids, slots and whatever else is a matter of bookkeeping are the
+//! planner's business. One body for both families.
 
 mod endpoints;
+mod frontends;
+mod topology;
 
 use std::sync::Arc;
 
 use lb_common::{
     address::{Address, V4, V6},
-    tables::{Endpoint, FrontendKey, ServiceRecord},
+    tables::{FrontendKey, ServiceRecord},
 };
 
-use super::{
-    index::{Entry, Index, SliceSet},
-    problem::{Cause, Problem},
-    record::{find_frontend, record},
+use self::{
+    endpoints::find_endpoints,
+    frontends::{Uses, cluster_ip, find_frontends},
 };
-use crate::model::{ObjectKey, Service, ServicePort};
+use super::{
+    index::{Entry, Index, SliceSet, Zones},
+    problem::{Cause, Problem},
+    record::record,
+};
+use crate::model::{ObjectKey, Service, ServicePort, TrafficPolicy};
 
 /// What one Service should look like.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +75,7 @@ pub struct DesiredEndpoint<A> {
     pub addr: A,
     /// Its port, network byte order.
     pub port: u16,
-    /// What may be done with it: bits of [`Endpoint`].
+    /// What may be done with it: bits of [`Endpoint`](lb_common::tables::Endpoint).
     pub state: u16,
 }
 
@@ -90,9 +96,9 @@ pub struct DesiredFrontend<A> {
 /// Which of a service port's endpoints a frontend leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum List {
-    /// Those with [`Endpoint::CLUSTER`] (rule 31).
+    /// Those with [`Endpoint::CLUSTER`](lb_common::tables::Endpoint::CLUSTER) (rule 31).
     Cluster,
-    /// Those with [`Endpoint::LOCAL`] (rule 32).
+    /// Those with [`Endpoint::LOCAL`](lb_common::tables::Endpoint::LOCAL) (rule 32).
     Local,
     /// None: the frontend is the mark of a VIP (rule 49).
     None,
@@ -109,12 +115,19 @@ pub fn find_desired(index: &Index, key: &ObjectKey) -> Result<Option<DesiredServ
     else {
         return Ok(None);
     };
+    let mut lacks_local = LacksLocal::default();
     let ports = if service.kind.is_served() && !service.ports.is_empty() {
         check_ports(service)?;
-        let ports = service.ports.iter();
-        ports
-            .map(|port| desired_port(entry, service, port))
-            .collect::<Result<_, _>>()?
+        let zones = index.zones();
+        let ports = service.ports.iter().enumerate().map(|(at, port)| {
+            let about = About {
+                service,
+                port,
+                is_first: at == 0,
+            };
+            desired_port(&about, entry, zones, &mut lacks_local)
+        });
+        ports.collect::<Result<_, _>>()?
     } else {
         // Rule 3: never served; the record is there to be listed.
         vec![DesiredPort {
@@ -126,45 +139,51 @@ pub fn find_desired(index: &Index, key: &ObjectKey) -> Result<Option<DesiredServ
     Ok(Some(DesiredService {
         since: entry.since,
         ports,
-        lacks_local: LacksLocal::default(),
+        lacks_local,
     }))
 }
 
+/// The service port in question.
+struct About<'a> {
+    service: &'a Service,
+    port: &'a ServicePort,
+    /// Whether it is the first of its Service, which has what the Service has once.
+    is_first: bool,
+}
+
 fn desired_port(
+    about: &About<'_>,
     entry: &Entry,
-    service: &Service,
-    port: &ServicePort,
+    zones: &Zones,
+    lacks_local: &mut LacksLocal,
 ) -> Result<DesiredPort, Problem> {
-    let record = record(service, Some(port))?;
-    let v4 = desired_family(&record, port, &entry.v4);
-    let v6 = desired_family(&record, port, &entry.v6);
     Ok(DesiredPort {
-        record: record.into(),
-        v4,
-        v6,
+        record: record(about.service, Some(about.port))?.into(),
+        v4: desired_family(about, &entry.v4, zones, lacks_local),
+        v6: desired_family(about, &entry.v6, zones, lacks_local),
     })
 }
 
+/// `None` without a cluster IP of family `A`: then the family does not see the Service at all, whatever other
+/// addresses of it there are (rule 22).
 fn desired_family<A: Address>(
-    record: &ServiceRecord,
-    port: &ServicePort,
+    about: &About<'_>,
     slices: &SliceSet<A>,
+    zones: &Zones,
+    lacks_local: &mut LacksLocal,
 ) -> Option<DesiredFamily<A>> {
-    let key = find_frontend(record)?;
-    let usable = endpoints::usable(port, slices);
-    let endpoint = |endpoint: &Endpoint<A>| DesiredEndpoint {
-        addr: endpoint.addr,
-        port: endpoint.port,
-        state: Endpoint::<A>::KNOWN | Endpoint::<A>::SERVING | Endpoint::<A>::CLUSTER,
-    };
+    let vip = cluster_ip::<A>(about.service)?;
+    let uses = Uses::of::<A>(about.service, about.port);
+    let (endpoints, lists) = find_endpoints(about.port, slices, zones, uses);
+    // Rule 87.
+    if lists.has_any && !lists.has_local {
+        let is_local = |policy| policy == TrafficPolicy::Local;
+        lacks_local.internal |= is_local(about.service.internal_policy);
+        lacks_local.external |= is_local(about.service.external_policy) && uses.is_external;
+    }
     Some(DesiredFamily {
-        endpoints: usable.iter().map(endpoint).collect(),
-        frontends: vec![DesiredFrontend {
-            key,
-            list: List::Cluster,
-            drop: false,
-            affinity: 0,
-        }],
+        endpoints,
+        frontends: find_frontends(about, vip, lists),
     })
 }
 

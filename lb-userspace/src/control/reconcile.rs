@@ -65,11 +65,11 @@ pub struct SyncReport {
 }
 
 impl<M: Maps> Reconciler<M> {
-    /// A control plane that knows nothing yet; what is in `maps` stays in force.
-    pub fn new(maps: M) -> Self {
+    /// A control plane on the node of that name that knows nothing yet; what is in `maps` stays in force.
+    pub fn new(maps: M, node_name: &str) -> Self {
         Self {
             maps,
-            index: Index::default(),
+            index: Index::new(node_name),
             planner: None,
             dirty: BTreeSet::new(),
             refused: BTreeMap::new(),

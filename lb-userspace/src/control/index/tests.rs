@@ -47,14 +47,34 @@ fn names(dirty: &[Arc<ObjectKey>]) -> Vec<&str> {
     dirty.iter().map(|key| key.name.as_str()).collect()
 }
 
+/// An index on the node "here" that has been told all of `events` in listings of all kinds.
 fn listed(events: impl IntoIterator<Item = Event>) -> Index {
-    let mut index = Index::default();
-    index.apply(Event::Init(Kind::Services));
-    for event in events {
-        index.apply(event);
-    }
-    index.apply(Event::InitDone(Kind::ServiceCidrs));
+    let mut index = Index::new("here");
+    relist(&mut index, events);
     index
+}
+
+/// The Services that listings of all kinds concern.
+fn relist(index: &mut Index, events: impl IntoIterator<Item = Event>) -> Vec<Arc<ObjectKey>> {
+    let opened = Kind::ALL.map(Event::Init).into_iter();
+    let closed = Kind::ALL.map(Event::InitDone);
+    let events = opened.chain(events).chain(closed);
+    events.flat_map(|event| index.apply(event)).collect()
+}
+
+fn node(name: &str, zone: Option<&str>) -> Event {
+    Event::ApplyNode(Node {
+        name: name.into(),
+        zone: zone.map(str::to_owned),
+        ..Node::default()
+    })
+}
+
+fn cidr(name: &str, cidrs: &[&str]) -> Event {
+    Event::ApplyServiceCidr(ServiceCidr {
+        name: name.into(),
+        cidrs: cidrs.iter().map(|cidr| cidr.parse().unwrap()).collect(),
+    })
 }
 
 #[test]
@@ -122,11 +142,14 @@ fn what_a_later_listing_does_not_mention_is_gone_when_it_ends() {
             .apply(Event::ApplyService(service("a", "10.96.0.1")))
             .is_empty()
     );
-    assert_eq!(
-        names(&index.apply(Event::InitDone(Kind::ServiceCidrs))),
-        ["a", "b"]
-    );
+    // Only what was listed is pruned: of slices nothing is known but what was said before.
+    let dirty = index.apply(Event::InitDone(Kind::Services));
+    assert_eq!(names(&dirty), ["b"]);
     assert_eq!(index.services().count(), 1);
+    assert!(!index.slices.is_empty());
+    index.apply(Event::Init(Kind::Slices));
+    let dirty = index.apply(Event::InitDone(Kind::Slices));
+    assert_eq!(names(&dirty), ["a"]);
     assert!(index.slices.is_empty());
 }
 
@@ -171,20 +194,97 @@ fn a_claim_is_as_old_as_the_last_change_of_addresses_or_ports() {
 }
 
 #[test]
-fn nothing_is_complete_before_the_first_listing_is() {
-    let mut index = Index::default();
-    for event in [
-        Event::Init(Kind::Services),
-        Event::ApplyService(service("a", "10.96.0.1")),
-    ] {
-        index.apply(event);
-        assert!(!index.is_complete());
+fn nothing_is_complete_before_each_kind_has_been_listed_rule_5() {
+    for last in Kind::ALL {
+        let mut index = Index::new("here");
+        index.apply(Event::Init(Kind::Services));
+        index.apply(Event::ApplyService(service("a", "10.96.0.1")));
+        for kind in Kind::ALL.into_iter().filter(|kind| *kind != last) {
+            index.apply(Event::InitDone(kind));
+            assert!(!index.is_complete(), "{last:?} is missing");
+        }
+        index.apply(Event::InitDone(last));
+        assert!(index.is_complete());
+        index.apply(Event::Init(Kind::Services));
+        let open = "a later listing does not close the gate again";
+        assert!(index.is_complete(), "{open}");
     }
-    index.apply(Event::InitDone(Kind::ServiceCidrs));
-    assert!(index.is_complete());
-    index.apply(Event::Init(Kind::Services));
-    assert!(
-        index.is_complete(),
-        "a later listing does not close the gate again"
+}
+
+#[test]
+fn a_new_zone_of_our_node_concerns_every_service_and_nothing_else_does_rule_4() {
+    let services = ["a", "b"].map(|name| Event::ApplyService(service(name, "10.96.0.1")));
+    let mut index = listed(services);
+    let mut dirty = |event| index.apply(event).len();
+    assert_eq!(dirty(node("elsewhere", Some("z"))), 0, "another node");
+    assert_eq!(dirty(node("here", None)), 0, "it had no zone before");
+    assert_eq!(dirty(node("here", Some("z"))), 2);
+    assert_eq!(dirty(node("here", Some("z"))), 0);
+    assert_eq!(dirty(Event::DeleteNode("elsewhere".into())), 0);
+    let leaving = Event::ApplyNode(Node {
+        name: "here".into(),
+        zone: Some("z".into()),
+        is_leaving: true,
+        ..Node::default()
+    });
+    assert_eq!(dirty(leaving), 0, "only the zone counts");
+    assert!(index.node().is_some_and(|node| node.is_leaving));
+    assert_eq!(index.apply(Event::DeleteNode("here".into())).len(), 2);
+    assert_eq!(index.node(), None);
+}
+
+#[test]
+fn a_node_that_a_listing_leaves_out_is_gone() {
+    let services = ["a", "b"].map(|name| Event::ApplyService(service(name, "10.96.0.1")));
+    let mut index = listed(services);
+    index.apply(node("here", Some("z")));
+    index.apply(Event::Init(Kind::Nodes));
+    index.apply(node("here", Some("z")));
+    assert_eq!(index.apply(Event::InitDone(Kind::Nodes)).len(), 0);
+    assert!(index.node().is_some());
+    index.apply(Event::Init(Kind::Nodes));
+    assert_eq!(index.apply(Event::InitDone(Kind::Nodes)).len(), 2);
+    assert!(index.node().is_none());
+}
+
+#[test]
+fn service_ranges_are_canonical_sorted_and_named_once() {
+    let shown = |index: &Index| {
+        let nets = index.service_cidrs().into_iter();
+        nets.map(|net| net.to_string()).collect::<Vec<_>>()
+    };
+    let mut index = listed([
+        cidr("more", &["fd00:2::/112", "10.97.0.0/16"]),
+        cidr("kubernetes", &["10.96.3.4/16", "10.97.0.0/16"]),
+    ]);
+    assert_eq!(
+        shown(&index),
+        ["10.96.0.0/16", "10.97.0.0/16", "fd00:2::/112"]
     );
+    index.apply(Event::DeleteServiceCidr("more".into()));
+    assert_eq!(shown(&index), ["10.96.0.0/16", "10.97.0.0/16"]);
+    index.apply(Event::Init(Kind::ServiceCidrs));
+    index.apply(cidr("other", &["10.98.0.0/16"]));
+    index.apply(Event::InitDone(Kind::ServiceCidrs));
+    assert_eq!(shown(&index), ["10.98.0.0/16"]);
+}
+
+#[test]
+fn endpoints_are_local_only_if_both_names_are_there_and_equal_rule_16() {
+    for (ours, on, is_local) in [
+        ("here", Some("here"), true),
+        ("here", Some("there"), false),
+        ("here", None, false),
+        ("", Some(""), false),
+        ("", None, false),
+    ] {
+        let mut index = Index::new(ours);
+        let mut slice = slice("a-1", "a", "10.0.0.1");
+        slice.endpoints[0].node = on.map(str::to_owned);
+        index.apply(Event::ApplySlice(slice));
+        let entry = index.find(&ObjectKey::new("default", "a")).unwrap();
+        let known = entry.v4.iter().next().unwrap();
+        let known = known.endpoints(index.zones()).next().unwrap();
+        assert_eq!(known.is_local, is_local, "{ours:?} {on:?}");
+    }
 }

@@ -3,7 +3,7 @@
 //! One range, or two of different families in either order; the first one's family is the default of
 //! every Service. Clusters tell the API server; without one, the agent is told.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{fmt, str::FromStr};
 
 use ipnet::IpNet;
 use lb_common::address::Family;
@@ -47,9 +47,9 @@ impl ServiceCidrs {
         self.0.iter().copied().find(|net| family_of(net) == family)
     }
 
-    /// The range that `ip` would have to be in.
-    pub(super) fn for_ip(&self, ip: IpAddr) -> Option<IpNet> {
-        self.of(Family::of(&ip))
+    /// All of them, the default family's first.
+    pub(super) fn nets(&self) -> &[IpNet] {
+        &self.0
     }
 
     /// The family of a Service that asks for none.
@@ -78,12 +78,8 @@ impl FromStr for ServiceCidrs {
                 .trim()
                 .parse()
                 .map_err(|_| CidrError::NotANetwork(entry.trim().to_owned()))?;
-            let prefixes = match family_of(&net) {
-                Family::V4 => V4_PREFIXES,
-                Family::V6 => V6_PREFIXES,
-            };
-            if !prefixes.contains(&net.prefix_len()) {
-                let (shortest, longest) = prefixes.into_inner();
+            if !is_assignable(net) {
+                let (shortest, longest) = prefixes(net).into_inner();
                 return Err(CidrError::Size {
                     net,
                     shortest,
@@ -108,8 +104,20 @@ impl fmt::Display for ServiceCidrs {
     }
 }
 
+/// Whether addresses can be assigned from `net`: it is neither too large nor too small.
+pub(super) fn is_assignable(net: IpNet) -> bool {
+    prefixes(net).contains(&net.prefix_len())
+}
+
+fn prefixes(net: IpNet) -> std::ops::RangeInclusive<u8> {
+    match net {
+        IpNet::V4(_) => V4_PREFIXES,
+        IpNet::V6(_) => V6_PREFIXES,
+    }
+}
+
 /// The family of a network.
-fn family_of(net: &IpNet) -> Family {
+pub(super) fn family_of(net: &IpNet) -> Family {
     match net {
         IpNet::V4(_) => Family::V4,
         IpNet::V6(_) => Family::V6,

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use lb_common::address::Family;
 
-use super::cidrs::ServiceCidrs;
+use super::ranges::Ranges;
 use crate::model::{IpFamilyPolicy, Service, ServiceKind};
 use crate::source::objects::{
     problem::{Fault, Wrong},
@@ -49,7 +49,7 @@ pub(super) struct Families {
 /// Fills in policy and families of `spec`, which is no ExternalName.
 pub(super) fn resolve(
     spec: &At<ServiceSpec>,
-    cidrs: &ServiceCidrs,
+    cidrs: &Ranges,
     held: Held<'_>,
 ) -> Result<Families, Wrong> {
     let At { line, value: spec } = spec;
@@ -67,7 +67,7 @@ pub(super) fn resolve(
     let mut families = stated(spec, policy, policy_line, held)?;
     if families.is_empty() {
         // As with the API server, a Service that says nothing stays in the family it is in.
-        let served = |family: &Family| cidrs.is_empty() || cidrs.of(*family).is_some();
+        let served = |family: &Family| cidrs.is_empty() || cidrs.has(*family);
         families.extend(held.addresses().first().map(Family::of).filter(served));
     }
     let single = policy == IpFamilyPolicy::SingleStack;
@@ -87,7 +87,7 @@ pub(super) fn resolve(
     }
     if !cidrs.is_empty() {
         for (index, &family) in families.iter().enumerate() {
-            if cidrs.of(family).is_none() {
+            if !cidrs.has(family) {
                 let (line, field) = spec.family_field(*line, index);
                 return Err(Wrong::of(line, field, family, Fault::NoRangeOf(family)));
             }

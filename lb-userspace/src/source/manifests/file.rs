@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
-use super::objects::{self, SERVICE, SLICE, Said};
-use crate::model::{EndpointSlice, ObjectKey};
+use super::objects::{self, NODE, SERVICE, SERVICE_CIDR, SLICE, Said};
+use crate::model::{EndpointSlice, Node, ObjectKey, ServiceCidr};
 use crate::source::objects::{
     problem::{Fault, Problem, Subject, Wrong},
     service::ServiceSpec,
@@ -30,6 +30,8 @@ pub enum Content {
 pub(super) struct File {
     pub(super) services: BTreeMap<ObjectKey, At<ServiceSpec>>,
     pub(super) slices: BTreeMap<ObjectKey, At<EndpointSlice>>,
+    pub(super) nodes: BTreeMap<ObjectKey, At<Node>>,
+    pub(super) service_cidrs: BTreeMap<ObjectKey, At<ServiceCidr>>,
     pub(super) problems: Vec<Problem>,
 }
 
@@ -56,20 +58,33 @@ impl File {
         let mut invalid = BTreeSet::new();
         let mut complete = true;
         for said in said {
-            match said {
+            let problem = match said {
                 Said::Service(service) => {
                     let key = service.value.key.clone();
-                    now.problems
-                        .extend(insert(&mut now.services, key, service, SERVICE, label));
+                    insert(&mut now.services, key, service, SERVICE, label)
                 }
                 Said::Slice(slice) => {
                     let key = slice.value.key.clone();
-                    now.problems
-                        .extend(insert(&mut now.slices, key, slice, SLICE, label));
+                    insert(&mut now.slices, key, slice, SLICE, label)
                 }
-                Said::Invalid(subject) => drop(invalid.insert(subject)),
-                Said::Unknown => complete = false,
-            }
+                Said::Node(node) => {
+                    let key = ObjectKey::new("", &*node.value.name);
+                    insert(&mut now.nodes, key, node, NODE, label)
+                }
+                Said::ServiceCidr(cidr) => {
+                    let key = ObjectKey::new("", &*cidr.value.name);
+                    insert(&mut now.service_cidrs, key, cidr, SERVICE_CIDR, label)
+                }
+                Said::Invalid(subject) => {
+                    invalid.insert(subject);
+                    None
+                }
+                Said::Unknown => {
+                    complete = false;
+                    None
+                }
+            };
+            now.problems.extend(problem);
         }
         let keeps = |kind, key: &ObjectKey| {
             !complete
@@ -81,6 +96,10 @@ impl File {
         let last = std::mem::take(self);
         keep(&mut now.services, last.services, |key| keeps(SERVICE, key));
         keep(&mut now.slices, last.slices, |key| keeps(SLICE, key));
+        keep(&mut now.nodes, last.nodes, |key| keeps(NODE, key));
+        keep(&mut now.service_cidrs, last.service_cidrs, |key| {
+            keeps(SERVICE_CIDR, key)
+        });
         *self = now;
     }
 

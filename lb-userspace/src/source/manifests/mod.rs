@@ -10,7 +10,7 @@
 //!          ├─ file ── objects         what each file says, or last said
 //!          │            ├─ documents ── yaml, json ──> tree
 //!          │            └─ source::objects  what each object says, as any source reads it
-//!          └─ resolve ── families, allocate, cidrs    what the API server would fill in
+//!          └─ resolve ── families, ranges, allocate   what the API server would fill in
 //! ```
 //!
 //! Bad input never takes down what is served: see `file` for what stays in force, and [`Problem`] for
@@ -25,6 +25,7 @@ mod families;
 mod file;
 mod json;
 mod objects;
+mod ranges;
 mod resolve;
 mod state;
 mod watch;

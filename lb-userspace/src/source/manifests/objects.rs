@@ -5,13 +5,13 @@
 //! incomplete; `file` draws the consequences.
 
 use super::documents;
-use crate::model::{EndpointSlice, ObjectKey};
+use crate::model::{EndpointSlice, Node, ObjectKey, ServiceCidr};
 use crate::source::objects::{
-    names,
+    names, node,
     problem::{Problem, Subject, Wrong},
     service::{self, ServiceSpec},
-    slice,
-    tree::{At, Node},
+    service_cidr, slice,
+    tree::{At, Node as Tree},
 };
 
 /// What one document, or one item of a List, came to.
@@ -21,6 +21,10 @@ pub(super) enum Said {
     Service(At<ServiceSpec>),
     /// An EndpointSlice of ours.
     Slice(At<EndpointSlice>),
+    /// A node, whether or not the agent runs there.
+    Node(At<Node>),
+    /// A ServiceCIDR.
+    ServiceCidr(At<ServiceCidr>),
     /// The object is there, and something is wrong with it.
     Invalid(Subject),
     /// It is not known which object this was meant to be.
@@ -31,6 +35,38 @@ pub(super) enum Said {
 pub(super) const SERVICE: &str = "Service";
 /// Likewise.
 pub(super) const SLICE: &str = "EndpointSlice";
+/// Likewise.
+pub(super) const NODE: &str = "Node";
+/// Likewise.
+pub(super) const SERVICE_CIDR: &str = "ServiceCIDR";
+
+/// How objects of a kind are called.
+struct Naming {
+    kind: &'static str,
+    is_namespaced: bool,
+    read: fn(&Tree) -> Result<String, Wrong>,
+}
+
+const SERVICES: Naming = Naming {
+    kind: SERVICE,
+    is_namespaced: true,
+    read: names::label,
+};
+const SLICES: Naming = Naming {
+    kind: SLICE,
+    is_namespaced: true,
+    read: names::subdomain,
+};
+const NODES: Naming = Naming {
+    kind: NODE,
+    is_namespaced: false,
+    read: names::subdomain,
+};
+const SERVICE_CIDRS: Naming = Naming {
+    kind: SERVICE_CIDR,
+    is_namespaced: false,
+    read: names::subdomain,
+};
 
 /// Reads the file `name`, called `label` in messages.
 pub(super) fn parse(name: &str, label: &str, text: &str) -> (Vec<Said>, Vec<Problem>) {
@@ -57,7 +93,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// Reads one object; the items of a typed List do without `apiVersion` and `kind`, which are
     /// `inherited` from the List then.
-    fn object(&mut self, node: &Node, inherited: Option<(&str, &str)>) {
+    fn object(&mut self, node: &Tree, inherited: Option<(&str, &str)>) {
         let own = type_of(node);
         let (version, kind) = match (&own, inherited) {
             (Ok((version, kind)), _) => (version.as_str(), kind.as_str()),
@@ -67,20 +103,22 @@ impl Reader<'_> {
             (Err(wrong), _) => return self.unknown(wrong.clone()),
         };
         match (version, kind) {
-            ("v1", SERVICE) => self.named(node, SERVICE, names::label, |node, key| {
-                let spec = service::read(node, key)?;
+            ("v1", SERVICE) => self.named(node, &SERVICES, |node, key, skipped| {
+                let spec = service::read(node, key, skipped)?;
                 Ok(spec.map(|spec| Said::Service(node.at(spec))))
             }),
-            ("discovery.k8s.io/v1", SLICE) => {
-                self.named(node, SLICE, names::subdomain, |node, key| {
-                    let slice = slice::read(node, key)?;
-                    Ok(slice.map(|slice| Said::Slice(node.at(slice))))
-                })
-            }
-            // Accepted, and not used yet.
-            ("v1", "Node") => self.named(node, "Node", names::subdomain, |_, _| Ok(None)),
-            ("networking.k8s.io/v1", "ServiceCIDR") => {
-                self.named(node, "ServiceCIDR", names::subdomain, |_, _| Ok(None));
+            ("discovery.k8s.io/v1", SLICE) => self.named(node, &SLICES, |node, key, skipped| {
+                let slice = slice::read(node, key, skipped)?;
+                Ok(slice.map(|slice| Said::Slice(node.at(slice))))
+            }),
+            ("v1", NODE) => self.named(node, &NODES, |node, key, _| {
+                Ok(Some(Said::Node(node.at(node::read(node, key)?))))
+            }),
+            ("networking.k8s.io/v1", SERVICE_CIDR) => {
+                self.named(node, &SERVICE_CIDRS, |node, key, _| {
+                    let cidr = service_cidr::read(node, key)?;
+                    Ok(Some(Said::ServiceCidr(node.at(cidr))))
+                });
             }
             ("v1", "List") => self.items(node, None),
             ("v1", "ServiceList" | "NodeList")
@@ -98,7 +136,7 @@ impl Reader<'_> {
         }
     }
 
-    fn items(&mut self, list: &Node, inherited: Option<(&str, &str)>) {
+    fn items(&mut self, list: &Tree, inherited: Option<(&str, &str)>) {
         let Some(items) = list.find("items") else {
             return;
         };
@@ -108,16 +146,18 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads an object of ours with `read`, its name with `read_name`.
+    /// Reads an object of ours with `read`, its name as `naming` says.
     fn named(
         &mut self,
-        node: &Node,
-        kind: &'static str,
-        read_name: impl Fn(&Node) -> Result<String, Wrong>,
-        read: impl Fn(&Node, ObjectKey) -> Result<Option<Said>, Wrong>,
+        node: &Tree,
+        naming: &Naming,
+        read: impl Fn(&Tree, ObjectKey, &mut Vec<Wrong>) -> Result<Option<Said>, Wrong>,
     ) {
         let key = node.required("metadata", |metadata| {
-            let name = metadata.required("name", read_name)?;
+            let name = metadata.required("name", naming.read)?;
+            if !naming.is_namespaced {
+                return Ok(ObjectKey::new("", name));
+            }
             let namespace = metadata.field("namespace", names::label)?;
             Ok(ObjectKey::new(
                 namespace.unwrap_or_else(|| "default".to_owned()),
@@ -128,15 +168,23 @@ impl Reader<'_> {
             Ok(key) => key,
             Err(wrong) => return self.unknown(wrong),
         };
-        match read(node, key.clone()) {
+        let mut wrongs = Vec::new();
+        let subject = Subject {
+            kind: naming.kind,
+            key: key.clone(),
+        };
+        match read(node, key, &mut wrongs) {
             Ok(said) => self.said.extend(said),
             Err(wrong) => {
-                let subject = Subject { kind, key };
                 self.said.push(Said::Invalid(subject.clone()));
-                self.problems
-                    .push(wrong.into_problem(self.label, Some(subject)));
+                // The last version stays, and what this one would have left out is not of interest.
+                wrongs = vec![wrong];
             }
         }
+        let problems = wrongs.into_iter();
+        self.problems.extend(
+            problems.map(|wrong| wrong.into_problem(self.label, Some(subject.clone()))),
+        );
     }
 
     fn unknown(&mut self, wrong: Wrong) {
@@ -146,9 +194,9 @@ impl Reader<'_> {
 }
 
 /// `apiVersion` and `kind`.
-fn type_of(node: &Node) -> Result<(String, String), Wrong> {
+fn type_of(node: &Tree) -> Result<(String, String), Wrong> {
     node.map()?;
-    let text = |node: &Node| node.text().map(str::to_owned);
+    let text = |node: &Tree| node.text().map(str::to_owned);
     Ok((
         node.required("apiVersion", text)?,
         node.required("kind", text)?,

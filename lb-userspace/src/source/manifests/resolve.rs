@@ -9,9 +9,9 @@ use std::{collections::BTreeMap, net::IpAddr};
 use lb_common::address::Family;
 
 use super::{
-    allocate::{self, Pool},
-    cidrs::ServiceCidrs,
+    allocate::Pool,
     families::{self, Families, Held},
+    ranges::Ranges,
 };
 use crate::model::{ObjectKey, Service, ServiceKind};
 use crate::source::objects::{
@@ -43,7 +43,7 @@ struct Draft<'a> {
 /// when the agent started.
 pub(super) fn resolve(
     specs: &BTreeMap<&ObjectKey, &At<ServiceSpec>>,
-    cidrs: &ServiceCidrs,
+    cidrs: &Ranges,
     in_force: &BTreeMap<ObjectKey, Service>,
     restored: &BTreeMap<ObjectKey, Vec<IpAddr>>,
 ) -> Resolved {
@@ -121,7 +121,7 @@ pub(super) fn resolve(
 /// Families of one Service and the addresses it keeps; `None` for an ExternalName.
 fn draft<'a>(
     spec: &'a At<ServiceSpec>,
-    cidrs: &ServiceCidrs,
+    cidrs: &Ranges,
     held: Held<'_>,
 ) -> Result<Option<Draft<'a>>, Wrong> {
     if spec.value.kind == ServiceKind::ExternalName {
@@ -130,13 +130,7 @@ fn draft<'a>(
     let families = families::resolve(spec, cidrs, held)?;
     for (index, ip) in spec.value.cluster_ips.iter().enumerate() {
         let wrong = |fault| Wrong::of(ip.line, spec.value.address_field(index), ip.value, fault);
-        match cidrs.for_ip(ip.value) {
-            Some(net) if !net.contains(&ip.value) => return Err(wrong(Fault::OutOfRange(net))),
-            Some(net) if !allocate::is_usable(net, ip.value) => {
-                return Err(wrong(Fault::Unusable(net)));
-            }
-            _ => {}
-        }
+        cidrs.check(ip.value).map_err(wrong)?;
     }
     let mut addresses = vec![
         None;
@@ -227,7 +221,7 @@ impl Draft<'_> {
         &mut self,
         pool: &mut Pool,
         restored: &[IpAddr],
-        cidrs: &ServiceCidrs,
+        cidrs: &Ranges,
         key: &ObjectKey,
     ) {
         for (index, address) in self.addresses.iter_mut().enumerate() {
@@ -236,9 +230,7 @@ impl Draft<'_> {
             *address = restored.iter().copied().find(|&ip| {
                 Family::of(&ip) == family
                     && asked.is_none_or(|asked| asked.value == ip)
-                    && cidrs
-                        .for_ip(ip)
-                        .is_none_or(|net| net.contains(&ip) && allocate::is_usable(net, ip))
+                    && cidrs.check(ip).is_ok()
                     && pool.find_other(ip, key).is_none()
             });
             address.iter().for_each(|&ip| pool.reserve(ip, key));
@@ -270,7 +262,7 @@ impl Draft<'_> {
     fn assign(
         &mut self,
         pool: &mut Pool,
-        cidrs: &ServiceCidrs,
+        cidrs: &Ranges,
         key: &ObjectKey,
     ) -> Result<(), Wrong> {
         for (address, &family) in self.addresses.iter_mut().zip(&self.families.families) {
@@ -278,10 +270,11 @@ impl Draft<'_> {
                 continue;
             }
             let missing = |fault| Wrong::absent(self.spec.line, "spec.clusterIP", fault);
-            let net = cidrs.of(family).ok_or_else(|| missing(Fault::NoRange))?;
-            let ip = pool
-                .find_free(net, key)
-                .ok_or_else(|| missing(Fault::Exhausted(net)))?;
+            let mut nets = cidrs.assignable(family).peekable();
+            let first = *nets.peek().ok_or_else(|| missing(Fault::NoRange))?;
+            let ip = nets
+                .find_map(|net| pool.find_free(net, key))
+                .ok_or_else(|| missing(Fault::Exhausted(first)))?;
             *address = Some(ip);
         }
         // The two families do not compete, so reserving afterwards is soon enough.
@@ -293,28 +286,13 @@ impl Draft<'_> {
     }
 
     fn finish(self) -> Service {
-        let spec = &self.spec.value;
-        Service {
-            key: spec.key.clone(),
-            kind: spec.kind,
-            ip_family_policy: Some(self.families.policy),
-            ip_families: self.families.families,
-            cluster_ips: self.addresses.into_iter().flatten().collect(),
-            ports: spec.ports.clone(),
-            ..Service::default()
-        }
+        let cluster_ips = self.addresses.into_iter().flatten().collect();
+        let Families { policy, families } = self.families;
+        self.spec.value.complete(Some(policy), families, cluster_ips)
     }
 }
 
 /// An ExternalName Service: nothing is filled in, nothing is served.
 fn external(spec: &ServiceSpec) -> Service {
-    Service {
-        key: spec.key.clone(),
-        kind: spec.kind,
-        ip_family_policy: None,
-        ip_families: Vec::new(),
-        cluster_ips: Vec::new(),
-        ports: spec.ports.clone(),
-        ..Service::default()
-    }
+    spec.complete(None, Vec::new(), Vec::new())
 }

@@ -18,7 +18,8 @@ use std::{
 use super::{
     cidrs::ServiceCidrs,
     file::{Content, File, defined_twice},
-    objects::{SERVICE, SLICE},
+    objects::{NODE, SERVICE, SERVICE_CIDR, SLICE},
+    ranges::{self, Ranges},
     resolve::{self, Assigned},
 };
 use crate::source::objects::{
@@ -26,7 +27,7 @@ use crate::source::objects::{
     tree::At,
 };
 use crate::{
-    model::{EndpointSlice, ObjectKey, Service},
+    model::{EndpointSlice, Node, ObjectKey, Service, ServiceCidr},
     source::{Event, Kind},
 };
 
@@ -34,11 +35,15 @@ use crate::{
 #[derive(Debug)]
 pub struct Manifests {
     directory: PathBuf,
+    /// Name of the agent's node.
+    node: String,
     cidrs: ServiceCidrs,
     restored: BTreeMap<ObjectKey, Vec<IpAddr>>,
     files: BTreeMap<String, File>,
     services: BTreeMap<ObjectKey, Service>,
     slices: BTreeMap<ObjectKey, EndpointSlice>,
+    nodes: BTreeMap<ObjectKey, Node>,
+    service_cidrs: BTreeMap<ObjectKey, ServiceCidr>,
     listed: bool,
 }
 
@@ -56,10 +61,16 @@ pub struct Update {
 type Found<'a, T> = BTreeMap<&'a ObjectKey, (Rc<str>, &'a At<T>)>;
 
 impl Manifests {
-    /// Knows nothing yet. `directory` is only used to name files in messages.
-    pub fn new(directory: &Path, cidrs: ServiceCidrs, restored: Vec<Assigned>) -> Self {
+    /// Knows nothing yet. `directory` is only used to name files in messages; `node` is the agent's.
+    pub fn new(
+        directory: &Path,
+        node: &str,
+        cidrs: ServiceCidrs,
+        restored: Vec<Assigned>,
+    ) -> Self {
         Self {
             directory: directory.to_owned(),
+            node: node.to_owned(),
             cidrs,
             restored: restored
                 .into_iter()
@@ -68,6 +79,8 @@ impl Manifests {
             files: BTreeMap::new(),
             services: BTreeMap::new(),
             slices: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            service_cidrs: BTreeMap::new(),
             listed: false,
         }
     }
@@ -103,13 +116,21 @@ impl Manifests {
             .flat_map(|file| file.problems.iter().cloned())
             .collect();
 
+        let cidrs = merge(self.files(|file| &file.service_cidrs), SERVICE_CIDR, &mut problems);
+        let cidrs = cidrs.into_values().map(|(_, cidr)| &cidr.value);
+        let service_cidrs = ranges::service_cidrs(&self.cidrs, cidrs);
+        let nodes = merge(self.files(|file| &file.nodes), NODE, &mut problems);
+        let nodes = nodes.into_iter().filter(|(key, _)| key.name == self.node);
+        let nodes = nodes.map(|(key, (_, node))| (key.clone(), node.value.clone()));
+        let nodes: BTreeMap<ObjectKey, Node> = nodes.collect();
+
         let services = merge(self.files(|file| &file.services), SERVICE, &mut problems);
         let specs = services
             .iter()
             .map(|(&key, &(_, spec))| (key, spec))
             .collect();
-        let (resolved, wrongs) =
-            resolve::resolve(&specs, &self.cidrs, &self.services, &self.restored);
+        let ranges = Ranges::new(&self.cidrs, &service_cidrs);
+        let (resolved, wrongs) = resolve::resolve(&specs, &ranges, &self.services, &self.restored);
         problems.extend(wrongs.into_iter().map(|(key, wrong)| {
             let label = &services[&key].0;
             wrong.into_problem(label, Some(Subject { kind: SERVICE, key }))
@@ -124,25 +145,32 @@ impl Manifests {
         deletions(
             &self.slices,
             |key| slices.contains_key(key),
-            |key| {
-                events.push(Event::DeleteSlice(key));
-            },
+            |key| events.push(Event::DeleteSlice(key)),
         );
         deletions(
             &self.services,
             |key| resolved.contains_key(key),
-            |key| {
-                events.push(Event::DeleteService(key));
-            },
+            |key| events.push(Event::DeleteService(key)),
+        );
+        deletions(
+            &self.nodes,
+            |key| nodes.contains_key(key),
+            |key| events.push(Event::DeleteNode(key.name)),
+        );
+        deletions(
+            &self.service_cidrs,
+            |key| service_cidrs.contains_key(key),
+            |key| events.push(Event::DeleteServiceCidr(key.name)),
         );
         if !self.listed {
             events.extend(Kind::ALL.map(Event::Init));
         }
-        for (key, service) in &resolved {
-            if self.services.get(key) != Some(service) {
-                events.push(Event::ApplyService(service.clone()));
-            }
-        }
+        let cidrs = changed(&self.service_cidrs, &service_cidrs);
+        events.extend(cidrs.cloned().map(Event::ApplyServiceCidr));
+        let own = changed(&self.nodes, &nodes);
+        events.extend(own.cloned().map(Event::ApplyNode));
+        let changed_services = changed(&self.services, &resolved);
+        events.extend(changed_services.cloned().map(Event::ApplyService));
         for (key, &slice) in &slices {
             if self.slices.get(*key) != Some(slice) {
                 events.push(Event::ApplySlice(slice.clone()));
@@ -151,7 +179,11 @@ impl Manifests {
         if !self.listed {
             events.extend(Kind::ALL.map(Event::InitDone));
         }
-        self.remember(&events, resolved);
+        self.remember_slices(&events);
+        self.listed = true;
+        self.services = resolved;
+        self.nodes = nodes;
+        self.service_cidrs = service_cidrs;
         problems.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
         Update { events, problems }
     }
@@ -166,10 +198,8 @@ impl Manifests {
             .map(move |(name, file)| (label(&self.directory, name).into(), objects(file)))
     }
 
-    /// Keeps what `events` say as what is in force.
-    fn remember(&mut self, events: &[Event], services: BTreeMap<ObjectKey, Service>) {
-        self.listed = true;
-        self.services = services;
+    /// Keeps what `events` say of slices as what is in force; the others are few and are kept as a whole.
+    fn remember_slices(&mut self, events: &[Event]) {
         for event in events {
             match event {
                 Event::DeleteSlice(key) => drop(self.slices.remove(key)),
@@ -206,6 +236,17 @@ fn merge<'a, T>(
         }
     }
     found
+}
+
+/// The objects of `new` that are not the same in `old`.
+fn changed<'a, T: PartialEq>(
+    old: &BTreeMap<ObjectKey, T>,
+    new: &'a BTreeMap<ObjectKey, T>,
+) -> impl Iterator<Item = &'a T> {
+    let changed = new
+        .iter()
+        .filter(move |&(key, object)| old.get(key) != Some(object));
+    changed.map(|(_, object)| object)
 }
 
 /// Calls `delete` for every key of `old` that is not there any more.

@@ -35,6 +35,8 @@ const PATIENCE: Duration = Duration::from_millis(400);
 pub struct Options {
     /// The directory of manifests (`--manifests`).
     pub directory: PathBuf,
+    /// Name of the node the agent runs on: of the Nodes, only that one counts (rule 4).
+    pub node: String,
     /// The Service ranges (`--service-cluster-ip-range`).
     pub service_cidrs: ServiceCidrs,
 }
@@ -69,11 +71,12 @@ pub async fn run(
 ) -> Result<(), Error> {
     let Options {
         directory: path,
+        node,
         service_cidrs,
     } = options;
     let mut files = Files {
         directory: Directory::new(&path),
-        manifests: Manifests::new(&path, service_cidrs, restored),
+        manifests: Manifests::new(&path, &node, service_cidrs, restored),
         bell: Bell::new(&path),
     };
     let rings = files.bell.rings();

@@ -61,6 +61,22 @@ pub(in crate::source) fn address_of(node: &Node, family: Family) -> Result<IpAdd
     Ok(ip)
 }
 
+/// What kind of address no endpoint, and no external IP, can have, as the API server sees it: traffic for it would never
+/// leave the node, or leave it to nowhere.
+pub(in crate::source) fn special(ip: IpAddr) -> Option<&'static str> {
+    let link_local = match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    match ip {
+        _ if ip.is_unspecified() => Some("the unspecified address"),
+        _ if ip.is_loopback() => Some("a loopback address"),
+        _ if ip.is_multicast() => Some("a multicast address"),
+        _ if link_local => Some("a link-local address"),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::Ipv6Addr;

@@ -15,15 +15,13 @@ pub(in crate::source) fn read_service_ports(
     kind: ServiceKind,
 ) -> Result<Vec<ServicePort>, Wrong> {
     let ports = spec.entries("ports", |entry| {
-        // Which number a node listens on is not used yet, but nonsense is not let through either.
-        entry.field("nodePort", node_port)?;
         Ok((
             entry.at(()),
             ServicePort {
                 name: entry.field("name", name)?.unwrap_or_default(),
                 protocol: entry.field("protocol", protocol)?.unwrap_or(Protocol::Tcp),
                 port: entry.required("port", number)?,
-                node_port: 0,
+                node_port: entry.field("nodePort", node_port)?.unwrap_or(0),
             },
         ))
     })?;
@@ -93,10 +91,10 @@ fn number(node: &Node) -> Result<u16, Wrong> {
 }
 
 /// A node port, where 0 stands for none.
-fn node_port(node: &Node) -> Result<(), Wrong> {
+pub(super) fn node_port(node: &Node) -> Result<u16, Wrong> {
     match node.value {
-        Value::Int(0) => Ok(()),
-        _ => number(node).map(drop),
+        Value::Int(0) => Ok(0),
+        _ => number(node),
     }
 }
 

@@ -10,9 +10,10 @@ use lb_common::address::Family;
 use super::{
     loose_ip, ports,
     problem::{Fault, Wrong},
+    traffic::{self, Traffic},
     tree::{At, Node, Value},
 };
-use crate::model::{IpFamilyPolicy, ObjectKey, ServiceKind, ServicePort};
+use crate::model::{IpFamilyPolicy, ObjectKey, Service, ServiceKind, ServicePort};
 
 /// Whoever sets this label on a Service serves it himself (rule 1).
 const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
@@ -30,6 +31,8 @@ pub(in crate::source) struct ServiceSpec {
     /// `clusterIPs`, or `clusterIP` alone; at most two, of different families. Empty when headless.
     pub(in crate::source) cluster_ips: Vec<At<IpAddr>>,
     pub(in crate::source) ports: Vec<ServicePort>,
+    /// What needs no filling in.
+    pub(in crate::source) traffic: Traffic,
 }
 
 impl ServiceSpec {
@@ -39,6 +42,51 @@ impl ServiceSpec {
             1 => "spec.clusterIP".to_owned(),
             _ => format!("spec.clusterIPs[{index}]"),
         }
+    }
+
+    /// The Service, with what the cluster has filled in.
+    pub(in crate::source) fn complete(
+        &self,
+        ip_family_policy: Option<IpFamilyPolicy>,
+        ip_families: Vec<Family>,
+        cluster_ips: Vec<IpAddr>,
+    ) -> Service {
+        let Traffic {
+            internal_policy,
+            external_policy,
+            affinity,
+            external_ips,
+            load_balancer_ips,
+            source_ranges,
+            health_check_node_port,
+        } = self.traffic.clone();
+        Service {
+            key: self.key.clone(),
+            kind: self.kind,
+            ip_family_policy,
+            ip_families,
+            cluster_ips,
+            ports: self.ports.clone(),
+            internal_policy,
+            external_policy,
+            affinity,
+            external_ips,
+            load_balancer_ips,
+            source_ranges,
+            health_check_node_port,
+        }
+    }
+
+    /// The Service as an API server shows it, which has filled in everything already. Where families are not
+    /// said, the addresses say them (rule 21); one without any address is served nowhere (rule 3).
+    pub(in crate::source) fn as_stated(&self) -> Service {
+        let cluster_ips: Vec<IpAddr> = self.cluster_ips.iter().map(|ip| ip.value).collect();
+        let families = if self.families.is_empty() {
+            cluster_ips.iter().map(Family::of).collect()
+        } else {
+            self.families.iter().map(|family| family.value).collect()
+        };
+        self.complete(self.policy.map(|policy| policy.value), families, cluster_ips)
     }
 
     /// Line and path of what states the family at `index`; `line` if nothing does.
@@ -51,16 +99,23 @@ impl ServiceSpec {
     }
 }
 
-/// Reads the Service `key` from its document. `None` if it is another proxy's (rule 1).
-pub(in crate::source) fn read(node: &Node, key: ObjectKey) -> Result<Option<ServiceSpec>, Wrong> {
-    let is_foreign = |labels: &Node| Ok(labels.find(PROXY_NAME_LABEL).is_some());
-    let foreign = node
-        .field("metadata", |metadata| metadata.field("labels", is_foreign))?
-        .flatten();
-    if foreign == Some(true) {
+/// Reads the Service `key` from its document. `None` if it is another proxy's (rule 1). What can be left out of
+/// it goes to `skipped`.
+pub(in crate::source) fn read(
+    node: &Node,
+    key: ObjectKey,
+    skipped: &mut Vec<Wrong>,
+) -> Result<Option<ServiceSpec>, Wrong> {
+    // Whatever its value: the label's presence counts.
+    let foreign = node.meta("labels", PROXY_NAME_LABEL, |_| Ok(()))?;
+    if foreign.is_some() {
         return Ok(None);
     }
-    node.required("spec", |spec| read_spec(spec, key)).map(Some)
+    let mut spec = node.required("spec", |spec| read_spec(spec, key))?;
+    if spec.kind.is_served() {
+        spec.traffic = traffic::read(node, spec.kind, skipped)?;
+    }
+    Ok(Some(spec))
 }
 
 fn read_spec(spec: &Node, key: ObjectKey) -> Result<ServiceSpec, Wrong> {
@@ -81,6 +136,7 @@ fn read_spec(spec: &Node, key: ObjectKey) -> Result<ServiceSpec, Wrong> {
             families,
             cluster_ips,
             ports,
+            traffic: Traffic::default(),
         });
     }
     let families = spec.entries("ipFamilies", |entry| family(entry).map(|f| entry.at(f)))?;
@@ -104,6 +160,7 @@ fn read_spec(spec: &Node, key: ObjectKey) -> Result<ServiceSpec, Wrong> {
         families,
         cluster_ips: cluster_ips.unwrap_or_default(),
         ports: ports::read_service_ports(spec, kind)?,
+        traffic: Traffic::default(),
     })
 }
 

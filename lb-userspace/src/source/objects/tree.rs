@@ -91,6 +91,40 @@ impl Node {
         Ok(list.unwrap_or_default())
     }
 
+    /// Reads the member `name` as a list whose entries stand for themselves: what is wrong with one goes
+    /// to `skipped`, and the others count. Only a member that is no list at all is an error.
+    pub(in crate::source) fn sound_entries<T>(
+        &self,
+        name: &str,
+        skipped: &mut Vec<Wrong>,
+        mut read: impl FnMut(&Self) -> Result<Option<T>, Wrong>,
+    ) -> Result<Vec<T>, Wrong> {
+        let list = self.field(name, |node| {
+            let mut sound = Vec::new();
+            for (index, entry) in node.list()?.iter().enumerate() {
+                match read(entry) {
+                    Ok(value) => sound.extend(value),
+                    Err(wrong) => skipped.push(wrong.under(&format!("[{index}]")).under(name)),
+                }
+            }
+            Ok(sound)
+        })?;
+        Ok(list.unwrap_or_default())
+    }
+
+    /// Reads a label, or an annotation with `kind` "annotations", of an object.
+    pub(in crate::source) fn meta<T>(
+        &self,
+        kind: &str,
+        name: &str,
+        read: impl FnOnce(&Self) -> Result<T, Wrong>,
+    ) -> Result<Option<T>, Wrong> {
+        let found = self.field("metadata", |metadata| {
+            metadata.field(kind, |members| members.field(name, read))
+        })?;
+        Ok(found.flatten().flatten())
+    }
+
     /// The entries of a list.
     pub(in crate::source) fn list(&self) -> Result<&[Self], Wrong> {
         match &self.value {

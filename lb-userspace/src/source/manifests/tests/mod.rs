@@ -3,6 +3,7 @@
 //! Each module asks one question; single steps are tested beside their code.
 
 mod addresses;
+mod cluster;
 mod bad_input;
 mod defaulting;
 mod edits;
@@ -28,7 +29,7 @@ fn directory(cidrs: &str, restored: Vec<Assigned>) -> Manifests {
     } else {
         cidrs.parse().unwrap()
     };
-    Manifests::new(Path::new("dir"), cidrs, restored)
+    Manifests::new(Path::new("dir"), "node-1", cidrs, restored)
 }
 
 /// Replaces the content of files.
@@ -70,27 +71,24 @@ fn service(name: &str, spec: &str) -> String {
     )
 }
 
-/// The events, in short: `+` applied, `-` deleted.
+/// The events, in short: `+` applied, `-` deleted. The four listings come as one, and the range of the flag
+/// is not mentioned.
 fn short(update: &Update) -> Vec<String> {
-    let listing = |event: &&Event| {
-        !matches!(event, Event::Init(kind) if *kind != Kind::Services)
-            && !matches!(event, Event::InitDone(kind) if *kind != Kind::ServiceCidrs)
-    };
-    let events = update
-        .events
-        .iter()
-        .filter(listing)
-        .map(|event| match event {
-            Event::ApplyNode(_)
-            | Event::DeleteNode(_)
-            | Event::ApplyServiceCidr(_)
-            | Event::DeleteServiceCidr(_) => unreachable!("not yet"),
-            Event::Init(_) => "init".to_owned(),
-            Event::InitDone(_) => "done".to_owned(),
+    let events = update.events.iter().filter_map(|event| {
+        Some(match event {
+            Event::Init(Kind::Services) => "init".to_owned(),
+            Event::InitDone(Kind::ServiceCidrs) => "done".to_owned(),
+            Event::Init(_) | Event::InitDone(_) => return None,
+            Event::ApplyServiceCidr(cidr) if cidr.name == "kubernetes" => return None,
+            Event::ApplyNode(node) => format!("+node {}", node.name),
+            Event::DeleteNode(name) => format!("-node {name}"),
+            Event::ApplyServiceCidr(cidr) => format!("+cidr {}", cidr.name),
+            Event::DeleteServiceCidr(name) => format!("-cidr {name}"),
             Event::ApplyService(service) => format!("+{}", service.key.name),
             Event::DeleteService(key) => format!("-{}", key.name),
             Event::ApplySlice(slice) => format!("+slice {}", slice.key.name),
             Event::DeleteSlice(key) => format!("-slice {}", key.name),
-        });
+        })
+    });
     events.collect()
 }
