@@ -33,7 +33,7 @@ fn run<M: Audited>(name: &str, steps: &[Step], wrap: impl Fn(AuditedMaps) -> M, 
         (services, frontends, slots) = (*s, *f, *n);
     }
     let maps = AuditedMaps::new(FakeMaps::new(services, frontends, slots), counts);
-    let mut agent = Reconciler::new(wrap(maps));
+    let mut agent = Reconciler::new(wrap(maps), crate::NODE);
     for (at, step) in steps.iter().enumerate() {
         match step {
             Step::Maps { .. } => assert_eq!(at, 0, "{name}: sizes come first"),

@@ -21,7 +21,7 @@ use crate::{
 /// Takes the agent through `worlds`, calling it after so many events each time; checks each.
 fn travel<M: Audited>(maps: M, worlds: &[World], seed: u64, batch: usize) -> Reconciler<M> {
     let mut now = Instant::now();
-    let mut agent = Reconciler::new(maps);
+    let mut agent = Reconciler::new(maps, crate::NODE);
     list(&mut agent, vec![]);
     let mut before = World::default();
     for (world, i) in worlds.iter().zip(1..) {
@@ -134,7 +134,7 @@ proptest! {
     fn a_relist_has_the_effect_of_the_events_it_replaces(
         worlds in worlds(2..4), seed: u64,
     ) {
-        let mut agent = Reconciler::new(audited(true));
+        let mut agent = Reconciler::new(audited(true), crate::NODE);
         let mut now = Instant::now();
         for world in &worlds {
             list(&mut agent, world.objects(seed));
@@ -146,7 +146,7 @@ proptest! {
     #[test]
     fn damaged_maps_are_made_right(maps in damaged_maps(), world in world(), seed: u64) {
         // No audit of the writes: there is no telling what a damaged range belongs to.
-        let mut agent = Reconciler::new(maps);
+        let mut agent = Reconciler::new(maps, crate::NODE);
         list(&mut agent, world.objects(seed));
         let mut now = Instant::now();
         for _ in 0..4 {
@@ -165,7 +165,7 @@ proptest! {
         worlds in worlds(1..4), seed: u64,
         ids in 1..8u32, frontends in 1..6usize, slots in 1..8u32,
     ) {
-        let mut agent = Reconciler::new(AuditedMaps::new(FakeMaps::new(ids, frontends, slots), true));
+        let mut agent = Reconciler::new(AuditedMaps::new(FakeMaps::new(ids, frontends, slots), true), crate::NODE);
         let mut now = Instant::now();
         for world in &worlds {
             list(&mut agent, world.objects(seed));

@@ -18,7 +18,7 @@ use crate::{
 
 /// An agent whose maps have stopped working after it served one service.
 fn stuck_agent(now: Instant) -> Reconciler<FaultyMaps<FakeMaps>> {
-    let mut agent = Reconciler::new(FaultyMaps::new(FakeMaps::new(8, 8, 8), 0, 1));
+    let mut agent = Reconciler::new(FaultyMaps::new(FakeMaps::new(8, 8, 8), 0, 1), crate::NODE);
     list(&mut agent, vec![Event::ApplyService(service(1))]);
     assert!(agent.sync(now).in_sync);
     agent.maps_mut().rate = u8::MAX;
@@ -72,7 +72,7 @@ fn it_waits_longer_while_it_fails_but_news_do_not_wait_long() {
 #[test]
 fn a_full_map_is_not_tried_again_at_every_event() {
     let now = Instant::now();
-    let mut agent = Reconciler::new(FakeMaps::new(8, 1, 64));
+    let mut agent = Reconciler::new(FakeMaps::new(8, 1, 64), crate::NODE);
     list(&mut agent, vec![Event::ApplyService(service(1))]);
     agent.sync(now);
     agent.handle(Event::ApplyService(service(2)));

@@ -4,9 +4,15 @@
 //! # comment; the first lines say what the script shows, with rule numbers
 //! maps services=8 frontends=8 slots=8      sizes, before anything else (64 of each by default)
 //! listing / listed                         a complete listing begins / ends
-//! service NAME KIND IPS NAME:PORT/PROTO..  it exists; IPS separated by commas, `-` for none
-//! slice NAME of SERVICE PORT:NUM/PROTO.. -> ADDRESS[=CONDITIONS]..   conditions: those that hold
-//! no-service NAME / no-slice NAME          it is gone
+//! listing KIND / listed KIND               of services, slices, nodes or cidrs alone
+//! service NAME KIND IPS [OPTION..] NAME:PORT/PROTO..  it exists; IPS separated by commas, `-` for none;
+//!                                          options: itp=Local etp=Local affinity=SECONDS node-port=NUMBER
+//!                                          (of the first port) external=IP,.. balancer=IP,..
+//! slice NAME of SERVICE PORT:NUM/PROTO.. -> ADDRESS[@NODE][=CONDITIONS][;zones=..][;nodes=..]..
+//!                                          conditions: those that hold; lists separated by commas
+//! node NAME [zone=ZONE]                    the agent runs on the node "here"
+//! cidr NAME NETWORK..                      a ServiceCIDR
+//! no-service NAME / no-slice NAME / no-node NAME / no-cidr NAME      it is gone
 //! restart                                  another agent takes over the maps, knowing nothing
 //! expect [CALLS]                           brought up to date, the maps mean the indented lines that
 //!   LINE                                   follow, and that took at most so many calls; lines with
@@ -17,8 +23,8 @@ use std::net::IpAddr;
 
 use duolb::{
     model::{
-        Conditions, EndpointSlice, IpFamilyPolicy, ObjectKey, Protocol, Service, ServiceKind,
-        ServicePort, SliceEndpoint, SlicePort,
+        Conditions, EndpointSlice, Hints, IpFamilyPolicy, Node, ObjectKey, Protocol, Service,
+        ServiceCidr, ServiceKind, ServicePort, SliceEndpoint, SlicePort, TrafficPolicy,
     },
     source::{Event, Kind},
 };
@@ -51,49 +57,86 @@ pub(crate) fn parse(text: &str) -> Vec<Step> {
                 _ => panic!("an indented line without `expect`: {line}"),
             }
         } else {
-            steps.push(parse_step(line).unwrap_or_else(|| panic!("not understood: {line}")));
+            let parsed = parse_step(line);
+            steps.extend(parsed.unwrap_or_else(|| panic!("not understood: {line}")));
         }
     }
     steps
 }
 
-fn parse_step(line: &str) -> Option<Step> {
+fn parse_step(line: &str) -> Option<Vec<Step>> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let (verb, rest) = words.split_first()?;
     let event = match (*verb, rest) {
         ("maps", [services, frontends, slots]) => {
-            return Some(Step::Maps {
+            return Some(vec![Step::Maps {
                 services: services.strip_prefix("services=")?.parse().ok()?,
                 frontends: frontends.strip_prefix("frontends=")?.parse().ok()?,
                 slots: slots.strip_prefix("slots=")?.parse().ok()?,
-            });
+            }]);
         }
-        ("restart", []) => return Some(Step::Restart),
+        ("restart", []) => return Some(vec![Step::Restart]),
         ("expect", []) => {
-            return Some(Step::Expect {
+            return Some(vec![Step::Expect {
                 calls: None,
                 lines: vec![],
-            });
+            }]);
         }
         ("expect", [calls]) => {
-            return Some(Step::Expect {
+            return Some(vec![Step::Expect {
                 calls: Some(calls.parse().ok()?),
                 lines: vec![],
-            });
+            }]);
         }
-        ("listing", []) => Event::Init(Kind::Services),
-        ("listed", []) => Event::InitDone(Kind::ServiceCidrs),
-        ("service", [name, kind, ips, ports @ ..]) => {
-            Event::ApplyService(parse_service(name, kind, ips, ports)?)
+        ("listing", []) => return Some(Kind::ALL.map(|kind| step(Event::Init(kind))).into()),
+        ("listed", []) => return Some(Kind::ALL.map(|kind| step(Event::InitDone(kind))).into()),
+        ("listing", [kind]) => Event::Init(parse_kind(kind)?),
+        ("listed", [kind]) => Event::InitDone(parse_kind(kind)?),
+        ("service", [name, kind, ips, rest @ ..]) => {
+            let ports = rest.iter().position(|word| word.contains('/'))?;
+            let (options, ports) = rest.split_at(ports);
+            Event::ApplyService(parse_service(name, kind, ips, options, ports)?)
         }
         ("slice", [name, "of", service, rest @ ..]) => {
             Event::ApplySlice(parse_slice(name, service, rest)?)
         }
+        ("node", [name, rest @ ..]) => Event::ApplyNode(Node {
+            name: (*name).into(),
+            zone: match rest {
+                [] => None,
+                [zone] => Some(zone.strip_prefix("zone=")?.into()),
+                _ => return None,
+            },
+            ..Node::default()
+        }),
+        ("cidr", [name, cidrs @ ..]) => Event::ApplyServiceCidr(ServiceCidr {
+            name: (*name).into(),
+            cidrs: cidrs
+                .iter()
+                .map(|cidr| cidr.parse().ok())
+                .collect::<Option<_>>()?,
+        }),
         ("no-service", [name]) => Event::DeleteService(key(name)),
         ("no-slice", [name]) => Event::DeleteSlice(key(name)),
+        ("no-node", [name]) => Event::DeleteNode((*name).into()),
+        ("no-cidr", [name]) => Event::DeleteServiceCidr((*name).into()),
         _ => return None,
     };
-    Some(Step::Event(Box::new(event)))
+    Some(vec![step(event)])
+}
+
+fn step(event: Event) -> Step {
+    Step::Event(Box::new(event))
+}
+
+fn parse_kind(word: &str) -> Option<Kind> {
+    match word {
+        "services" => Some(Kind::Services),
+        "slices" => Some(Kind::Slices),
+        "nodes" => Some(Kind::Nodes),
+        "cidrs" => Some(Kind::ServiceCidrs),
+        _ => None,
+    }
 }
 
 /// All objects live in the namespace "default" unless they say another.
@@ -102,13 +145,21 @@ fn key(name: &str) -> ObjectKey {
     ObjectKey::new(namespace, name)
 }
 
-fn parse_service(name: &str, kind: &str, ips: &str, ports: &[&str]) -> Option<Service> {
+fn parse_service(
+    name: &str,
+    kind: &str,
+    ips: &str,
+    options: &[&str],
+    ports: &[&str],
+) -> Option<Service> {
     let ips = ips.split(',').filter(|ip| *ip != "-");
     let cluster_ips: Vec<IpAddr> = ips.map(|ip| ip.parse().ok()).collect::<Option<_>>()?;
-    Some(Service {
+    let mut service = Service {
         key: key(name),
         kind: match kind {
             "ClusterIP" => ServiceKind::ClusterIp,
+            "NodePort" => ServiceKind::NodePort,
+            "LoadBalancer" => ServiceKind::LoadBalancer,
             "Headless" => ServiceKind::Headless,
             "ExternalName" => ServiceKind::ExternalName,
             _ => return None,
@@ -132,7 +183,26 @@ fn parse_service(name: &str, kind: &str, ips: &str, ports: &[&str]) -> Option<Se
             })
             .collect::<Option<_>>()?,
         ..Service::default()
-    })
+    };
+    for option in options {
+        let (option, value) = option.split_once('=')?;
+        let ips = || {
+            value
+                .split(',')
+                .map(|ip| ip.parse().ok())
+                .collect::<Option<_>>()
+        };
+        match (option, value) {
+            ("itp", "Local") => service.internal_policy = TrafficPolicy::Local,
+            ("etp", "Local") => service.external_policy = TrafficPolicy::Local,
+            ("affinity", _) => service.affinity = Some(value.parse().ok()?),
+            ("node-port", _) => service.ports.first_mut()?.node_port = value.parse().ok()?,
+            ("external", _) => service.external_ips = ips()?,
+            ("balancer", _) => service.load_balancer_ips = ips()?,
+            _ => return None,
+        }
+    }
+    Some(service)
 }
 
 fn parse_slice(name: &str, service: &str, rest: &[&str]) -> Option<EndpointSlice> {
@@ -175,22 +245,38 @@ fn parse_port(port: &str) -> Option<(String, u16, Protocol)> {
 }
 
 fn parse_endpoint(endpoint: &str) -> Option<SliceEndpoint> {
-    let (address, conditions) = match endpoint.split_once('=') {
-        None => (endpoint, Conditions::default()),
-        Some((address, names)) => {
+    let mut parts = endpoint.split(';');
+    let place = parts.next()?;
+    let (place, conditions) = match place.split_once('=') {
+        None => (place, Conditions::default()),
+        Some((place, names)) => {
             let has = |name| names.split(',').any(|other| other == name);
             let conditions = Conditions {
                 ready: has("ready"),
                 serving: has("serving"),
                 terminating: has("terminating"),
             };
-            (address, conditions)
+            (place, conditions)
         }
     };
+    let (address, node) = match place.split_once('@') {
+        None => (place, None),
+        Some((address, node)) => (address, Some(node.to_owned())),
+    };
+    let mut hints = Hints::default();
+    for part in parts {
+        let (kind, names) = part.split_once('=')?;
+        let names = names.split(',').map(str::to_owned).collect();
+        match kind {
+            "zones" => hints.zones = names,
+            "nodes" => hints.nodes = names,
+            _ => return None,
+        }
+    }
     Some(SliceEndpoint {
         address: address.parse().ok()?,
         conditions,
-        node: None,
-        hints: duolb::model::Hints::default(),
+        node,
+        hints,
     })
 }

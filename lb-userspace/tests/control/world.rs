@@ -242,7 +242,7 @@ pub(crate) fn restart<M: Audited>(agent: Reconciler<M>) -> Reconciler<M> {
     let mut maps = agent.into_maps();
     maps.audited().begin_plan();
     maps.audited().begin_plan();
-    Reconciler::new(maps)
+    Reconciler::new(maps, crate::NODE)
 }
 
 /// Tells the agent of a complete listing.

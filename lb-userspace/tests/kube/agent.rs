@@ -3,11 +3,7 @@
 use std::time::{Duration, Instant};
 
 use duolb::{
-    control::{
-        index::Index,
-        maps::fake::FakeMaps,
-        reconcile::Reconciler,
-    },
+    control::{index::Index, maps::fake::FakeMaps, reconcile::Reconciler},
     model::ObjectKey,
     source::{
         Event,
@@ -169,7 +165,13 @@ pub(crate) fn settle(reconciler: &mut Reconciler<FakeMaps>) {
     let mut now = Instant::now();
     for _ in 0..1000 {
         match reconciler.sync(now) {
-            report if report.next_retry.is_none_or(|at| at > now + Duration::from_secs(1)) => return,
+            report
+                if report
+                    .next_retry
+                    .is_none_or(|at| at > now + Duration::from_secs(1)) =>
+            {
+                return;
+            }
             report => now = report.next_retry.unwrap_or(now),
         }
     }

@@ -23,13 +23,18 @@ async fn a_kubeconfig_that_cannot_be_used_is_named_with_the_remedy() {
     let context = "contexts: [{name: c, context: {cluster: c, user: u}}]\n";
     for (text, parts) in [
         ("{", &["is it a kubeconfig in YAML?"][..]),
-        ("apiVersion: v1\nkind: Config\n", &["current context", "use-context"]),
+        (
+            "apiVersion: v1\nkind: Config\n",
+            &["current context", "use-context"],
+        ),
         (
             "apiVersion: v1\nkind: Config\ncurrent-context: c\n",
             &["current-context names no context"],
         ),
         (
-            &format!("apiVersion: v1\nkind: Config\ncurrent-context: c\n{context}users: [{{name: u, user: {{}}}}]\n"),
+            &format!(
+                "apiVersion: v1\nkind: Config\ncurrent-context: c\n{context}users: [{{name: u, user: {{}}}}]\n"
+            ),
             &["names no cluster"],
         ),
         (
@@ -67,6 +72,9 @@ async fn a_kubeconfig_that_is_not_there_is_named() {
 async fn a_master_that_is_no_url_is_named() {
     for url in ["10.0.0.1:6443", "https://", "not a url"] {
         let message = message(None, Some(url)).await;
-        assert!(message.contains(url) && message.contains("https://10.0.0.1:6443"), "{message}");
+        assert!(
+            message.contains(url) && message.contains("https://10.0.0.1:6443"),
+            "{message}"
+        );
     }
 }

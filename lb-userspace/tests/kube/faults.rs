@@ -47,22 +47,29 @@ async fn survives(fault: WatchFault) -> (Double, Agent) {
     // An event before it, so that there is one to come back to.
     double.put(&slice("web-2", "web", &["10.0.0.8"]));
     let both = ["10.0.0.1:8080", "10.0.0.8:8080"];
-    agent.until("an event", |agent| agent.leads("10.96.0.20:80", &both)).await;
+    agent
+        .until("an event", |agent| agent.leads("10.96.0.20:80", &both))
+        .await;
     double.faults(|faults| {
-        faults.watch.insert(Resource::Slices, VecDeque::from([fault]));
+        faults
+            .watch
+            .insert(Resource::Slices, VecDeque::from([fault]));
     });
     double.put(&slice("web-1", "web", &["10.0.0.2"]));
     let endpoints = ["10.0.0.2:8080", "10.0.0.8:8080"];
     agent
-        .until("the event counts", |agent| agent.leads("10.96.0.20:80", &endpoints))
+        .until("the event counts", |agent| {
+            agent.leads("10.96.0.20:80", &endpoints)
+        })
         .await;
     // And the one after it.
     double.put(&slice("web-2", "web", &["10.0.0.3"]));
     let endpoints = ["10.0.0.2:8080", "10.0.0.3:8080"];
     agent
-        .until("the next one counts, and nothing is wrong any more", |agent| {
-            agent.leads("10.96.0.20:80", &endpoints) && agent.is_well()
-        })
+        .until(
+            "the next one counts, and nothing is wrong any more",
+            |agent| agent.leads("10.96.0.20:80", &endpoints) && agent.is_well(),
+        )
         .await;
     assert!(!says_gone(&agent.said), "{:#?}", agent.said);
     (double, agent)
@@ -119,20 +126,32 @@ async fn a_watch_whose_time_is_over_goes_on() {
 async fn a_watch_that_is_refused_with_410_makes_it_list_anew() {
     let (double, mut agent) = world().await;
     double.faults(|faults| {
-        faults.deny_watch.insert(Resource::Slices, VecDeque::from([410]));
-        faults.watch.insert(Resource::Slices, VecDeque::from([WatchFault::End]));
+        faults
+            .deny_watch
+            .insert(Resource::Slices, VecDeque::from([410]));
+        faults
+            .watch
+            .insert(Resource::Slices, VecDeque::from([WatchFault::End]));
     });
     double.put(&slice("web-1", "web", &["10.0.0.2"]));
     let endpoints = ["10.0.0.2:8080"];
-    agent.until("the new one", |agent| agent.leads("10.96.0.20:80", &endpoints)).await;
-    agent.until("listed anew", |_| double.lists(Resource::Slices) == 2).await;
+    agent
+        .until("the new one", |agent| {
+            agent.leads("10.96.0.20:80", &endpoints)
+        })
+        .await;
+    agent
+        .until("listed anew", |_| double.lists(Resource::Slices) == 2)
+        .await;
 }
 
 #[tokio::test]
 async fn what_was_deleted_while_the_server_was_away_and_forgot_it_is_gone() {
     let (mut double, mut agent) = world().await;
     double.put(&service("old", "0.30"));
-    agent.until("old is known", |agent| agent.knows("old")).await;
+    agent
+        .until("old is known", |agent| agent.knows("old"))
+        .await;
     double.down().await;
     double.delete(&service("old", "0.30"));
     double.put(&service("new", "0.31"));
@@ -151,7 +170,11 @@ async fn a_server_that_is_away_changes_nothing_and_is_told_once() {
     let before = agent.meaning();
     let said = agent.said.len();
     double.down().await;
-    agent.until("it is told", |agent| agent.tells(&["connection refused", "--master"])).await;
+    agent
+        .until("it is told", |agent| {
+            agent.tells(&["connection refused", "--master"])
+        })
+        .await;
     agent.take_for(Duration::from_secs(2)).await;
     assert_eq!(agent.problems().len(), 1, "{:#?}", agent.problems());
     assert_eq!(agent.said[said..], [], "nobody has anything to say");
@@ -170,7 +193,9 @@ async fn an_agent_that_starts_before_the_server_waits_for_it() {
     double.put(&slice("web-1", "web", &["10.0.0.1"]));
     double.down().await;
     let mut agent = Agent::start(&options(double.url())).await;
-    agent.until("it is told", |agent| agent.tells(&["connection refused"])).await;
+    agent
+        .until("it is told", |agent| agent.tells(&["connection refused"]))
+        .await;
     assert_eq!(agent.said, []);
     double.up().await;
     agent.until("web is served", serves).await;
@@ -185,7 +210,9 @@ async fn a_server_that_fails_for_a_while_changes_nothing() {
     double.down().await;
     double.compact();
     double.up().await;
-    agent.until("it is told", |agent| agent.tells(&["services", "500"])).await;
+    agent
+        .until("it is told", |agent| agent.tells(&["services", "500"]))
+        .await;
     agent.take_for(Duration::from_secs(1)).await;
     assert_eq!(agent.meaning(), before);
     double.faults(|faults| faults.deny.clear());
@@ -209,13 +236,22 @@ async fn lists_come_in_pages_and_one_whose_rest_was_compacted_begins_anew() {
     let text = agent.meaning().to_string();
     assert_eq!(text.matches("10.0.1.").count(), 230, "{text}");
     assert_eq!(double.lists(Resource::Slices), 2);
-    let pages = double.requests(|request| {
-        request.contains("/endpointslices?") && request.contains("continue=")
-    });
+    let pages = double
+        .requests(|request| request.contains("/endpointslices?") && request.contains("continue="));
     assert_eq!(pages.len(), 3, "one that failed and two: {pages:#?}");
-    let inits = agent.said.iter().filter(|event| **event == Event::Init(Kind::Slices));
-    assert_eq!(inits.count(), 2, "a listing that fails half-way begins anew");
-    let done = agent.said.iter().filter(|event| **event == Event::InitDone(Kind::Slices));
+    let inits = agent
+        .said
+        .iter()
+        .filter(|event| **event == Event::Init(Kind::Slices));
+    assert_eq!(
+        inits.count(),
+        2,
+        "a listing that fails half-way begins anew"
+    );
+    let done = agent
+        .said
+        .iter()
+        .filter(|event| **event == Event::InitDone(Kind::Slices));
     assert_eq!(done.count(), 1);
 }
 
@@ -225,19 +261,36 @@ async fn an_object_that_is_wrong_leaves_its_last_good_version_in_force() {
     let mut bad = slice("web-1", "web", &["10.0.0.1"]);
     bad["ports"][0]["port"] = 70_000.into();
     double.put(&bad);
-    let told = ["API server", "EndpointSlice default/web-1", "ports[0].port", "70000"];
+    let told = [
+        "API server",
+        "EndpointSlice default/web-1",
+        "ports[0].port",
+        "70000",
+    ];
     agent.until("it is told", |agent| agent.tells(&told)).await;
     // Another one is served, before and after everything is listed anew.
     double.put(&service("other", "0.40"));
-    agent.until("another one is known", |agent| agent.knows("other")).await;
-    assert!(agent.leads("10.96.0.20:80", &["10.0.0.1:8080"]), "{}", agent.meaning());
+    agent
+        .until("another one is known", |agent| agent.knows("other"))
+        .await;
+    assert!(
+        agent.leads("10.96.0.20:80", &["10.0.0.1:8080"]),
+        "{}",
+        agent.meaning()
+    );
     double.down().await;
     double.compact();
     double.up().await;
-    agent.until("listed anew", |_| double.lists(Resource::Slices) == 2).await;
+    agent
+        .until("listed anew", |_| double.lists(Resource::Slices) == 2)
+        .await;
     agent.take_for(Duration::from_millis(500)).await;
     assert!(agent.tells(&told), "{:?}", agent.problems());
-    assert!(agent.leads("10.96.0.20:80", &["10.0.0.1:8080"]), "{}", agent.meaning());
+    assert!(
+        agent.leads("10.96.0.20:80", &["10.0.0.1:8080"]),
+        "{}",
+        agent.meaning()
+    );
     double.put(&slice("web-1", "web", &["10.0.0.5"]));
     agent
         .until("the good one counts", |agent| {
@@ -253,7 +306,9 @@ async fn rule_3_a_service_that_becomes_an_external_name_is_served_no_more() {
     external["spec"]["type"] = "ExternalName".into();
     external["spec"]["externalName"] = "example.org".into();
     double.put(&external);
-    agent.until("not served", |agent| agent.lacks("10.96.0.20")).await;
+    agent
+        .until("not served", |agent| agent.lacks("10.96.0.20"))
+        .await;
     assert!(agent.is_well());
 }
 
@@ -265,10 +320,14 @@ async fn rule_3_a_service_without_an_address_waits_for_one() {
     early["spec"].as_object_mut().unwrap().remove("clusterIPs");
     double.put(&early);
     double.put(&service("later", "0.51"));
-    agent.until("the next one is known", |agent| agent.knows("later")).await;
+    agent
+        .until("the next one is known", |agent| agent.knows("later"))
+        .await;
     assert!(!agent.knows("early") && agent.is_well());
     double.put(&service("early", "0.50"));
-    agent.until("it has one", |agent| !agent.lacks("10.96.0.50:80")).await;
+    agent
+        .until("it has one", |agent| !agent.lacks("10.96.0.50:80"))
+        .await;
 }
 
 #[tokio::test]
@@ -278,7 +337,9 @@ async fn rule_21_families_that_are_not_said_follow_from_the_addresses() {
     old["spec"].as_object_mut().unwrap().remove("ipFamilies");
     old["spec"].as_object_mut().unwrap().remove("clusterIPs");
     double.put(&old);
-    agent.until("it is served", |agent| !agent.lacks("10.96.0.60:80")).await;
+    agent
+        .until("it is served", |agent| !agent.lacks("10.96.0.60:80"))
+        .await;
 }
 
 #[derive(Clone, Debug)]

@@ -9,7 +9,10 @@ mod both;
 mod config;
 mod double;
 mod faults;
-#[expect(dead_code, reason = "shared with the tests of the control plane, which use all of it")]
+#[expect(
+    dead_code,
+    reason = "shared with the tests of the control plane, which use all of it"
+)]
 #[path = "../control/meaning.rs"]
 mod meaning;
 mod objects;

@@ -32,7 +32,10 @@ impl Resource {
         let (version, _, plural) = self.names();
         let root = if version.contains('/') { "apis" } else { "api" };
         let namespace = namespace.map(|name| format!("namespaces/{name}/"));
-        format!("/{root}/{version}/{}{plural}", namespace.unwrap_or_default())
+        format!(
+            "/{root}/{version}/{}{plural}",
+            namespace.unwrap_or_default()
+        )
     }
 }
 

@@ -50,7 +50,11 @@ impl Real {
         let etcd_url = format!("http://127.0.0.1:{etcd}");
         let key = rcgen::KeyPair::generate().expect("a key").serialize_pem();
         fs::write(path.join("sa.key"), key).expect("written");
-        fs::write(path.join("tokens"), format!("{TOKEN},test,test,system:masters\n")).expect("written");
+        fs::write(
+            path.join("tokens"),
+            format!("{TOKEN},test,test,system:masters\n"),
+        )
+        .expect("written");
         let file = |name: &str| path.join(name).display().to_string();
         let processes = vec![
             spawn(

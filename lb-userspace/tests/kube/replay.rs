@@ -2,8 +2,8 @@
 
 use duolb::{
     model::{
-        Conditions, EndpointSlice, Hints, IpFamilyPolicy, Node, ObjectKey, Protocol, Service, ServiceCidr,
-        ServicePort, SliceEndpoint, SlicePort,
+        Conditions, EndpointSlice, Hints, IpFamilyPolicy, Node, ObjectKey, Protocol, Service,
+        ServiceCidr, ServicePort, SliceEndpoint, SlicePort,
     },
     source::{Event, Kind},
 };
@@ -54,10 +54,17 @@ fn slices() -> impl Strategy<Value = History> {
         node: Some(NODE.to_owned()),
         hints: Hints {
             nodes: Vec::new(),
-            zones: (zone > 0).then(|| format!("zone-{zone}")).into_iter().collect(),
+            zones: (zone > 0)
+                .then(|| format!("zone-{zone}"))
+                .into_iter()
+                .collect(),
         },
     });
-    let step = (0..5u8, 0..4u8, prop::option::of(prop::collection::vec(endpoint, 0..4)));
+    let step = (
+        0..5u8,
+        0..4u8,
+        prop::option::of(prop::collection::vec(endpoint, 0..4)),
+    );
     let step = step.prop_map(|(number, service, endpoints)| {
         let key = ObjectKey::new("default", format!("slice-{number}"));
         let Some(endpoints) = endpoints else {
@@ -99,7 +106,11 @@ fn service_cidrs() -> impl Strategy<Value = History> {
         }
         Event::ApplyServiceCidr(ServiceCidr {
             name,
-            cidrs: vec![format!("10.{}.0.0/16", 96 + number).parse().expect("a range")],
+            cidrs: vec![
+                format!("10.{}.0.0/16", 96 + number)
+                    .parse()
+                    .expect("a range"),
+            ],
         })
     });
     prop::collection::vec(step, 0..4)

@@ -7,11 +7,7 @@ use duolb::{
     source::kube::{About, Severity, connect},
 };
 
-use crate::{
-    agent::options,
-    double::Double,
-    objects::NODE,
-};
+use crate::{agent::options, double::Double, objects::NODE};
 
 #[tokio::test]
 async fn an_event_names_its_object_and_its_writer_as_those_of_kube_proxy_do() {
@@ -21,7 +17,13 @@ async fn an_event_names_its_object_and_its_writer_as_those_of_kube_proxy_do() {
     reporter.report(&About::Node, Severity::Normal, "Starting", "StartDuolb", "");
     let about = About::Service(ObjectKey::new("shop", "web"));
     let reason = "FailedToStartServiceHealthcheck";
-    reporter.report(&about, Severity::Warning, reason, "Listen", &"port 30000 é".repeat(200));
+    reporter.report(
+        &about,
+        Severity::Warning,
+        reason,
+        "Listen",
+        &"port 30000 é".repeat(200),
+    );
     while double.events().len() < 2 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -40,7 +42,10 @@ async fn an_event_names_its_object_and_its_writer_as_those_of_kube_proxy_do() {
     assert_eq!(of_service["reason"], reason);
     assert_eq!(of_service["type"], "Warning");
     let note = of_service["note"].as_str().unwrap();
-    assert!(note.len() <= 1024 && note.starts_with("port 30000"), "{note}");
+    assert!(
+        note.len() <= 1024 && note.starts_with("port 30000"),
+        "{note}"
+    );
 }
 
 #[tokio::test]

@@ -57,7 +57,10 @@ async fn serve() {
     double.put(&node(NODE, "a"));
     for number in 0..size("DUOLB_SERVICES", 5000) {
         let name = format!("service-{number}");
-        double.put(&service(&name, &format!("{}.{}", number / 250, number % 250 + 1)));
+        double.put(&service(
+            &name,
+            &format!("{}.{}", number / 250, number % 250 + 1),
+        ));
         let endpoints = 0..size("DUOLB_ENDPOINTS", 50);
         let addresses: Vec<_> = endpoints
             .map(|host| format!("10.{}.{}.{}", number / 250 + 100, number % 250, host + 1))
@@ -93,14 +96,25 @@ fn cpu_seconds() -> f64 {
     let stat = fs::read_to_string("/proc/self/stat").expect("it is there");
     let (_, fields) = stat.rsplit_once(')').expect("the name's end");
     let fields: Vec<&str> = fields.split_whitespace().collect();
-    let ticks: u32 = fields[11..13].iter().map(|text| text.parse::<u32>().expect("ticks")).sum();
+    let ticks: u32 = fields[11..13]
+        .iter()
+        .map(|text| text.parse::<u32>().expect("ticks"))
+        .sum();
     // USER_HZ is 100 on every architecture that Linux runs duolb on.
     f64::from(ticks) / 100.0
 }
 
 fn rss_megabytes(name: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").expect("it is there");
-    let line = status.lines().find(|line| line.starts_with(name)).expect("a line");
-    let kilobytes: u64 = line.split_whitespace().nth(1).expect("a number").parse().expect("a number");
+    let line = status
+        .lines()
+        .find(|line| line.starts_with(name))
+        .expect("a line");
+    let kilobytes: u64 = line
+        .split_whitespace()
+        .nth(1)
+        .expect("a number")
+        .parse()
+        .expect("a number");
     kilobytes / 1024
 }

@@ -51,7 +51,10 @@ impl Cluster {
             Server::Real(real) => real.put(object).await,
         }
         let mut put = self.put.lock().expect("no test panics while it holds this");
-        put.insert(format!("{:?} {:?}", resource(object), place(object)), object.clone());
+        put.insert(
+            format!("{:?} {:?}", resource(object), place(object)),
+            object.clone(),
+        );
     }
 
     async fn delete(&self, object: &Value) {
@@ -131,19 +134,31 @@ scenarios! {
 
 async fn endpoints_are_followed_as_they_come_and_go(cluster: &Cluster) {
     let mut agent = cluster.with_web().await;
-    cluster.put(&slice("web-1", "web", &["10.0.0.1", "10.0.0.2"])).await;
+    cluster
+        .put(&slice("web-1", "web", &["10.0.0.1", "10.0.0.2"]))
+        .await;
     cluster.put(&slice("web-2", "web", &["10.0.0.3"])).await;
     let all = ["10.0.0.1:8080", "10.0.0.2:8080", "10.0.0.3:8080"];
-    agent.until("three endpoints", |agent| agent.leads("10.96.0.20:80", &all)).await;
+    agent
+        .until("three endpoints", |agent| {
+            agent.leads("10.96.0.20:80", &all)
+        })
+        .await;
     cluster.delete(&slice("web-1", "web", &[])).await;
     let left = ["10.0.0.3:8080"];
-    agent.until("one is left", |agent| agent.leads("10.96.0.20:80", &left)).await;
+    agent
+        .until("one is left", |agent| agent.leads("10.96.0.20:80", &left))
+        .await;
 }
 
 async fn a_deleted_service_is_served_no_more(cluster: &Cluster) {
     let mut agent = cluster.with_web().await;
     cluster.delete(&service("web", "0.20")).await;
-    agent.until("web is gone", |agent| !agent.knows("web") && agent.lacks("10.96.0.20")).await;
+    agent
+        .until("web is gone", |agent| {
+            !agent.knows("web") && agent.lacks("10.96.0.20")
+        })
+        .await;
 }
 
 async fn rule_1_the_label_of_another_proxy_is_a_delete_and_its_removal_an_add(cluster: &Cluster) {
@@ -152,11 +167,22 @@ async fn rule_1_the_label_of_another_proxy_is_a_delete_and_its_removal_an_add(cl
     // Any value means another proxy, even none.
     foreign["metadata"]["labels"] = json!({"service.kubernetes.io/service-proxy-name": ""});
     cluster.put(&foreign).await;
-    agent.until("web is not ours", |agent| agent.lacks("10.96.0.20")).await;
-    assert!(agent.said.iter().any(|event| matches!(event, Event::DeleteService(key) if key.name == "web")));
+    agent
+        .until("web is not ours", |agent| agent.lacks("10.96.0.20"))
+        .await;
+    assert!(
+        agent
+            .said
+            .iter()
+            .any(|event| matches!(event, Event::DeleteService(key) if key.name == "web"))
+    );
     cluster.put(&service("web", "0.20")).await;
     let endpoints = ["10.0.0.1:8080"];
-    agent.until("web is ours", |agent| agent.leads("10.96.0.20:80", &endpoints)).await;
+    agent
+        .until("web is ours", |agent| {
+            agent.leads("10.96.0.20:80", &endpoints)
+        })
+        .await;
 }
 
 async fn rule_1_headless_services_never_arrive(cluster: &Cluster) {
@@ -168,7 +194,9 @@ async fn rule_1_headless_services_never_arrive(cluster: &Cluster) {
     headless["metadata"]["labels"] = json!({"touched": "yes"});
     cluster.put(&headless).await;
     cluster.put(&service("other", "0.22")).await;
-    agent.until("the next one has come", |agent| agent.knows("other")).await;
+    agent
+        .until("the next one has come", |agent| agent.knows("other"))
+        .await;
     let about = |event: &Event| format!("{event:?}").contains("\"headless\"");
     assert!(!agent.said.iter().any(about), "{:#?}", agent.said);
 }
@@ -178,7 +206,9 @@ async fn rule_2_the_headless_label_takes_the_slice_away(cluster: &Cluster) {
     let mut headless = slice("web-1", "web", &["10.0.0.1"]);
     headless["metadata"]["labels"]["service.kubernetes.io/headless"] = "".into();
     cluster.put(&headless).await;
-    agent.until("no endpoint", |agent| agent.leads("10.96.0.20:80", &[])).await;
+    agent
+        .until("no endpoint", |agent| agent.leads("10.96.0.20:80", &[]))
+        .await;
 }
 
 async fn rule_4_only_our_own_node_is_followed(cluster: &Cluster) {
@@ -187,12 +217,20 @@ async fn rule_4_only_our_own_node_is_followed(cluster: &Cluster) {
     let zone = |agent: &Agent| agent.index().node().and_then(|node| node.zone.clone());
     assert_eq!(zone(&agent).as_deref(), Some("a"));
     cluster.put(&node(NODE, "c")).await;
-    agent.until("another zone", |agent| zone(agent).as_deref() == Some("c")).await;
+    agent
+        .until("another zone", |agent| zone(agent).as_deref() == Some("c"))
+        .await;
     let others = |event: &&Event| matches!(event, Event::ApplyNode(node) if node.name != NODE);
     assert_eq!(agent.said.iter().find(others), None);
     cluster.delete(&node(NODE, "c")).await;
-    agent.until("no node", |agent| agent.index().node().is_none()).await;
-    assert!(agent.tells(&["Node node-1", "--hostname-override"]), "{:?}", agent.problems());
+    agent
+        .until("no node", |agent| agent.index().node().is_none())
+        .await;
+    assert!(
+        agent.tells(&["Node node-1", "--hostname-override"]),
+        "{:?}",
+        agent.problems()
+    );
 }
 
 async fn rule_13_a_slice_that_loses_its_service_is_gone(cluster: &Cluster) {
@@ -200,7 +238,9 @@ async fn rule_13_a_slice_that_loses_its_service_is_gone(cluster: &Cluster) {
     let mut orphan = slice("web-1", "web", &["10.0.0.1"]);
     orphan["metadata"]["labels"] = json!({});
     cluster.put(&orphan).await;
-    agent.until("no endpoint", |agent| agent.leads("10.96.0.20:80", &[])).await;
+    agent
+        .until("no endpoint", |agent| agent.leads("10.96.0.20:80", &[]))
+        .await;
 }
 
 async fn service_cidrs_are_followed(cluster: &Cluster) {

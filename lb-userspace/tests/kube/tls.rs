@@ -84,7 +84,11 @@ async fn a_server_that_we_trust_is_listened_to() {
     let dir = tempfile::tempdir().unwrap();
     let mut agent = Agent::start(&trusting(dir.path(), &double, &authority)).await;
     let endpoints = ["10.0.0.1:8080"];
-    agent.until("web is served", |agent| agent.leads("10.96.0.20:80", &endpoints)).await;
+    agent
+        .until("web is served", |agent| {
+            agent.leads("10.96.0.20:80", &endpoints)
+        })
+        .await;
 }
 
 #[tokio::test]
@@ -97,7 +101,12 @@ async fn an_expired_certificate_is_told() {
 #[tokio::test]
 async fn a_certificate_of_an_unknown_authority_is_told() {
     let double = double(&authority(), "127.0.0.1", false).await;
-    tells(&double, &authority(), &["unknown authority", "certificate-authority"]).await;
+    tells(
+        &double,
+        &authority(),
+        &["unknown authority", "certificate-authority"],
+    )
+    .await;
 }
 
 #[tokio::test]

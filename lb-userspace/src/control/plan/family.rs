@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     control::{
-        desired::DesiredFamily,
+        desired::{DesiredFamily, List},
         maps::Table,
         problem::{Cause, Problem},
         record::{find_frontend, frontend_name},
@@ -100,8 +100,13 @@ where
         }) = desired
         {
             let key = &frontends[0].key;
-            let endpoints: Arc<[_]> = endpoints
-                .iter()
+            let wanted = match frontends[0].list {
+                List::Cluster => Endpoint::<A>::CLUSTER,
+                List::Local => Endpoint::<A>::LOCAL,
+                List::None => 0,
+            };
+            let usable = endpoints.iter().filter(|e| e.state & wanted != 0);
+            let endpoints: Arc<[_]> = usable
                 .map(|endpoint| Endpoint::new(endpoint.addr, endpoint.port))
                 .collect();
             let claim = Claim {

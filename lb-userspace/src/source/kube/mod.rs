@@ -32,16 +32,16 @@ use tokio::{
     task::JoinSet,
 };
 
-pub use self::{
-    config::Error,
-    report::{About, Reporter, Severity},
-};
 use self::{
     board::Board,
     client::Shared,
     kinds::{OwnNode, ServiceCidrs, Services, Slices},
     pace::Pace,
     watch::Watch,
+};
+pub use self::{
+    config::Error,
+    report::{About, Reporter, Severity},
 };
 use super::{Event, objects::Problem};
 

@@ -10,10 +10,7 @@ use ::kube::{Resource, core::ObjectMeta};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::{kinds::Watched, tree};
-use crate::{
-    model::ObjectKey,
-    source::objects::problem::Wrong,
-};
+use crate::{model::ObjectKey, source::objects::problem::Wrong};
 
 /// An object of the kind `W`.
 #[derive(Clone, Debug)]

@@ -71,7 +71,14 @@ impl Reporter {
 
     /// Says that `reason` (a word in PascalCase) happened while doing `action` (likewise); `note` is for people.
     /// Never waits.
-    pub fn report(&self, about: &About, severity: Severity, reason: &str, action: &str, note: &str) {
+    pub fn report(
+        &self,
+        about: &About,
+        severity: Severity,
+        reason: &str,
+        action: &str,
+        note: &str,
+    ) {
         let end = note.floor_char_boundary(NOTE_LIMIT);
         let event = Event {
             type_: match severity {

@@ -4,16 +4,13 @@
 //! without a cluster IP is not served (rule 3), and each family's address is found the way kube-proxy finds
 //! it (rule 21).
 
-use std::net::IpAddr;
-
 use lb_common::address::Family;
 
 use crate::{
-    model::{IpFamilyPolicy, Service, ServiceKind},
+    model::Service,
     source::objects::{
         problem::{Fault, Wrong},
         service::ServiceSpec,
-        tree::At,
     },
 };
 
@@ -27,25 +24,9 @@ pub(super) fn complete(spec: &ServiceSpec) -> Result<Option<Service>, Wrong> {
     }
     for (index, (family, ip)) in spec.families.iter().zip(&spec.cluster_ips).enumerate() {
         if Family::of(&ip.value) != family.value {
-            let (field, fault) = (
-                spec.address_field(index),
-                Fault::WrongFamily(family.value),
-            );
+            let (field, fault) = (spec.address_field(index), Fault::WrongFamily(family.value));
             return Err(Wrong::of(ip.line, field, ip.value, fault));
         }
     }
-    let values = |ips: &[At<IpAddr>]| ips.iter().map(|ip| ip.value).collect::<Vec<_>>();
-    let cluster_ips = values(&spec.cluster_ips);
-    let ip_families: Vec<Family> = if spec.families.is_empty() || spec.kind.is_served() {
-        cluster_ips.iter().map(Family::of).collect()
-    } else {
-        spec.families.iter().map(|family| family.value).collect()
-    };
-    let assumed = match (spec.kind, ip_families.len()) {
-        (ServiceKind::ExternalName, _) => None,
-        (_, 2) => Some(IpFamilyPolicy::PreferDualStack),
-        _ => Some(IpFamilyPolicy::SingleStack),
-    };
-    let policy = spec.policy.map(|policy| policy.value).or(assumed);
-    Ok(Some(spec.complete(policy, ip_families, cluster_ips)))
+    Ok(Some(spec.as_stated()))
 }

@@ -185,7 +185,9 @@ impl<'a, W: Watched> Reader<'a, W> {
                 self.end().await?;
             }
             watcher::Event::Apply(object) | watcher::Event::Delete(object)
-                if object.version().is_some_and(|version| version < self.version) =>
+                if object
+                    .version()
+                    .is_some_and(|version| version < self.version) =>
             {
                 // Events of a watch are in the order of versions. Whether this one is older than what we
                 // have, or came late, only a listing tells.

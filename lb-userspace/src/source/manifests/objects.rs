@@ -182,9 +182,8 @@ impl Reader<'_> {
             }
         }
         let problems = wrongs.into_iter();
-        self.problems.extend(
-            problems.map(|wrong| wrong.into_problem(self.label, Some(subject.clone()))),
-        );
+        self.problems
+            .extend(problems.map(|wrong| wrong.into_problem(self.label, Some(subject.clone()))));
     }
 
     fn unknown(&mut self, wrong: Wrong) {

@@ -217,13 +217,7 @@ fn check_immutable(spec: &At<ServiceSpec>, new: &Families, old: &Service) -> Res
 
 impl Draft<'_> {
     /// Takes up those of the `restored` addresses that still fit.
-    fn restore(
-        &mut self,
-        pool: &mut Pool,
-        restored: &[IpAddr],
-        cidrs: &Ranges,
-        key: &ObjectKey,
-    ) {
+    fn restore(&mut self, pool: &mut Pool, restored: &[IpAddr], cidrs: &Ranges, key: &ObjectKey) {
         for (index, address) in self.addresses.iter_mut().enumerate() {
             let family = self.families.families[index];
             let asked = self.spec.value.cluster_ips.get(index);
@@ -259,12 +253,7 @@ impl Draft<'_> {
     }
 
     /// Assigns the addresses that are still missing, all or none.
-    fn assign(
-        &mut self,
-        pool: &mut Pool,
-        cidrs: &Ranges,
-        key: &ObjectKey,
-    ) -> Result<(), Wrong> {
+    fn assign(&mut self, pool: &mut Pool, cidrs: &Ranges, key: &ObjectKey) -> Result<(), Wrong> {
         for (address, &family) in self.addresses.iter_mut().zip(&self.families.families) {
             if address.is_some() {
                 continue;
@@ -288,7 +277,9 @@ impl Draft<'_> {
     fn finish(self) -> Service {
         let cluster_ips = self.addresses.into_iter().flatten().collect();
         let Families { policy, families } = self.families;
-        self.spec.value.complete(Some(policy), families, cluster_ips)
+        self.spec
+            .value
+            .complete(Some(policy), families, cluster_ips)
     }
 }
 

@@ -62,12 +62,7 @@ type Found<'a, T> = BTreeMap<&'a ObjectKey, (Rc<str>, &'a At<T>)>;
 
 impl Manifests {
     /// Knows nothing yet. `directory` is only used to name files in messages; `node` is the agent's.
-    pub fn new(
-        directory: &Path,
-        node: &str,
-        cidrs: ServiceCidrs,
-        restored: Vec<Assigned>,
-    ) -> Self {
+    pub fn new(directory: &Path, node: &str, cidrs: ServiceCidrs, restored: Vec<Assigned>) -> Self {
         Self {
             directory: directory.to_owned(),
             node: node.to_owned(),
@@ -116,7 +111,11 @@ impl Manifests {
             .flat_map(|file| file.problems.iter().cloned())
             .collect();
 
-        let cidrs = merge(self.files(|file| &file.service_cidrs), SERVICE_CIDR, &mut problems);
+        let cidrs = merge(
+            self.files(|file| &file.service_cidrs),
+            SERVICE_CIDR,
+            &mut problems,
+        );
         let cidrs = cidrs.into_values().map(|(_, cidr)| &cidr.value);
         let service_cidrs = ranges::service_cidrs(&self.cidrs, cidrs);
         let nodes = merge(self.files(|file| &file.nodes), NODE, &mut problems);

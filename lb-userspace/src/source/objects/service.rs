@@ -86,7 +86,11 @@ impl ServiceSpec {
         } else {
             self.families.iter().map(|family| family.value).collect()
         };
-        self.complete(self.policy.map(|policy| policy.value), families, cluster_ips)
+        self.complete(
+            self.policy.map(|policy| policy.value),
+            families,
+            cluster_ips,
+        )
     }
 
     /// Line and path of what states the family at `index`; `line` if nothing does.

@@ -75,6 +75,7 @@ fn endpoint(node: &Node, family: Family) -> Result<Option<SliceEndpoint>, Wrong>
             None => Ok(ip),
         }
     };
+    node.map()?;
     let address = node.field("addresses", |addresses| {
         let first = addresses.list()?.first().map(first).transpose();
         first.map_err(|wrong| wrong.under("[0]"))

@@ -59,11 +59,7 @@ pub(super) fn read(
     })
 }
 
-fn read_spec(
-    spec: &Node,
-    kind: ServiceKind,
-    skipped: &mut Vec<Wrong>,
-) -> Result<Traffic, Wrong> {
+fn read_spec(spec: &Node, kind: ServiceKind, skipped: &mut Vec<Wrong>) -> Result<Traffic, Wrong> {
     let external_ips = spec.sound_entries("externalIPs", skipped, |entry| {
         let ip = loose_ip::address(entry)?;
         match loose_ip::special(ip) {
@@ -89,7 +85,9 @@ fn read_spec(
     // Rule 27.
     let needs_check = kind == ServiceKind::LoadBalancer && external_policy == TrafficPolicy::Local;
     Ok(Traffic {
-        internal_policy: spec.field("internalTrafficPolicy", policy)?.unwrap_or_default(),
+        internal_policy: spec
+            .field("internalTrafficPolicy", policy)?
+            .unwrap_or_default(),
         external_policy,
         affinity: affinity(spec)?,
         external_ips: unique(external_ips),
@@ -139,7 +137,10 @@ fn policy(node: &Node) -> Result<TrafficPolicy, Wrong> {
         // Empty is what a field without a value looks like in older API versions.
         "Cluster" | "" => Ok(TrafficPolicy::Cluster),
         "Local" => Ok(TrafficPolicy::Local),
-        _ => Err(Wrong::new(node, Fault::Not("a traffic policy (Cluster, Local)"))),
+        _ => Err(Wrong::new(
+            node,
+            Fault::Not("a traffic policy (Cluster, Local)"),
+        )),
     }
 }
 

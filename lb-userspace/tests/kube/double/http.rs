@@ -39,11 +39,18 @@ pub(super) async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, state: Ar
 async fn answer(request: Request<Incoming>, state: Arc<State>) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let (path, query) = (parts.uri.path(), parts.uri.query().unwrap_or_default());
-    let token = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = parts
+        .headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
     {
         let mut inner = state.lock();
         inner.requests.push(format!("{path}?{query}"));
-        let wanted = inner.faults.token.as_ref().map(|token| format!("Bearer {token}"));
+        let wanted = inner
+            .faults
+            .token
+            .as_ref()
+            .map(|token| format!("Bearer {token}"));
         if wanted.is_some() && wanted.as_deref() != token {
             return status(401, "Unauthorized", "Unauthorized");
         }
@@ -55,9 +62,15 @@ async fn answer(request: Request<Incoming>, state: Arc<State>) -> Response<Body>
         state.lock().events.push(event.clone());
         return json_body(if created { 201 } else { 200 }, event.to_string());
     }
-    let found = Resource::ALL.into_iter().find(|resource| resource.path(None) == path);
+    let found = Resource::ALL
+        .into_iter()
+        .find(|resource| resource.path(None) == path);
     let Some(resource) = found.filter(|_| parts.method == Method::GET) else {
-        return status(404, "NotFound", "the server could not find the requested resource");
+        return status(
+            404,
+            "NotFound",
+            "the server could not find the requested resource",
+        );
     };
     let value = |name: &str| {
         let mut parts = url_parts(query);
@@ -85,16 +98,21 @@ async fn answer(request: Request<Incoming>, state: Arc<State>) -> Response<Body>
     if inner.faults.nonsense {
         return json_body(200, "<html>It works!</html>".to_owned());
     }
-    let limit = value("limit").and_then(|text| text.parse().ok()).unwrap_or(0);
+    let limit = value("limit")
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0);
     let page = value("continue").map(|text| {
-        let number = text.strip_prefix("page-").and_then(|text| text.parse().ok());
+        let number = text
+            .strip_prefix("page-")
+            .and_then(|text| text.parse().ok());
         number.unwrap_or(u64::MAX)
     });
     let list = inner.store.list(resource, &selector, limit, page);
     let Ok(text) = list else {
         return status(410, "Expired", "The provided continue parameter is too old");
     };
-    if page.is_none() && limit > 0 && inner.faults.forget_pages > 0 && text.contains("\"continue\"") {
+    if page.is_none() && limit > 0 && inner.faults.forget_pages > 0 && text.contains("\"continue\"")
+    {
         inner.faults.forget_pages -= 1;
         inner.store.forget_pages();
     }
@@ -106,10 +124,16 @@ fn refusal(resource: Resource, code: u16, verb: &str) -> Response<Body> {
     match code {
         403 => {
             let user = "system:serviceaccount:kube-system:duolb";
-            let message = format!("{plural} is forbidden: User \"{user}\" cannot {verb} resource \"{plural}\"");
+            let message = format!(
+                "{plural} is forbidden: User \"{user}\" cannot {verb} resource \"{plural}\""
+            );
             status(403, "Forbidden", &message)
         }
-        404 => status(404, "NotFound", "the server could not find the requested resource"),
+        404 => status(
+            404,
+            "NotFound",
+            "the server could not find the requested resource",
+        ),
         410 => status(410, "Expired", "too old resource version"),
         code => status(code, "InternalError", "injected"),
     }
@@ -151,7 +175,11 @@ fn decode(text: &str) -> String {
         bytes.push(match byte {
             b'+' => b' ',
             b'%' => {
-                let mut digit = || char::from(rest.next().unwrap_or(b'0')).to_digit(16).unwrap_or(0);
+                let mut digit = || {
+                    char::from(rest.next().unwrap_or(b'0'))
+                        .to_digit(16)
+                        .unwrap_or(0)
+                };
                 u8::try_from(digit() * 16 + digit()).expect("two digits")
             }
             byte => byte,

@@ -51,7 +51,9 @@ struct Inner {
 
 impl State {
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().expect("no test panics while it holds this")
+        self.inner
+            .lock()
+            .expect("no test panics while it holds this")
     }
 }
 
@@ -82,11 +84,6 @@ impl Double {
         format!("{scheme}://{}", self.address)
     }
 
-    /// Its port.
-    pub(crate) fn port(&self) -> u16 {
-        self.address.port()
-    }
-
     /// Creates or replaces an object.
     pub(crate) fn put(&self, object: &Value) {
         self.change(|store| store.put(object));
@@ -114,6 +111,13 @@ impl Double {
     pub(crate) fn faults(&self, set: impl FnOnce(&mut Faults)) {
         set(&mut self.state.lock().faults);
         self.state.version.send_modify(|_| {});
+    }
+
+    /// Refuses every request for `resource` with that status, from now on.
+    pub(crate) fn deny(&self, resource: Resource, status: u16) {
+        self.faults(|faults| {
+            faults.deny.insert(resource, status);
+        });
     }
 
     /// Refuses connections and cuts those that there are.

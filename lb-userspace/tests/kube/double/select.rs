@@ -14,12 +14,16 @@ impl Selector {
     pub(crate) fn selects(&self, object: &Value) -> bool {
         let labels = self.labels.split(',').filter(|part| !part.is_empty());
         let mut labels = labels.map(|part| {
-            let key = part.strip_prefix('!').unwrap_or_else(|| panic!("label selector {part:?}"));
+            let key = part
+                .strip_prefix('!')
+                .unwrap_or_else(|| panic!("label selector {part:?}"));
             object["metadata"]["labels"].get(key).is_none()
         });
         let fields = self.fields.split(',').filter(|part| !part.is_empty());
         let mut fields = fields.map(|part| {
-            let (path, value) = part.split_once('=').unwrap_or_else(|| panic!("field selector {part:?}"));
+            let (path, value) = part
+                .split_once('=')
+                .unwrap_or_else(|| panic!("field selector {part:?}"));
             let (path, wanted) = match path.strip_suffix('!') {
                 Some(path) => (path, false),
                 None => (path, true),

@@ -44,7 +44,8 @@ impl Store {
         self.version += 1;
         object["metadata"]["resourceVersion"] = self.version.to_string().into();
         object["metadata"]["uid"] = format!("uid-{}", place(&object).1).into();
-        object["metadata"]["managedFields"] = json!([{"manager": "test", "fieldsV1": {"f:spec": {}}}]);
+        object["metadata"]["managedFields"] =
+            json!([{"manager": "test", "fieldsV1": {"f:spec": {}}}]);
         let key = (resource(&object), key(&object));
         let object = Arc::new(object);
         let before = self.objects.insert(key.clone(), object.clone());
@@ -59,7 +60,12 @@ impl Store {
         self.change(key.0, Some(before), None);
     }
 
-    fn change(&mut self, resource: Resource, before: Option<Arc<Value>>, after: Option<Arc<Value>>) {
+    fn change(
+        &mut self,
+        resource: Resource,
+        before: Option<Arc<Value>>,
+        after: Option<Arc<Value>>,
+    ) {
         self.log.push(Change {
             version: self.version,
             resource,

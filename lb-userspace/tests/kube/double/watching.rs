@@ -111,7 +111,7 @@ impl Watch {
                 let _ = self.frames.send(Err(cut)).await;
                 return Err(Over);
             }
-            Some(WatchFault::Garbage) => self.send("{\"type\":\"MODIFIED\",\"obj}}]\n".into()).await?,
+            Some(WatchFault::Garbage) => self.send("{\"type\":]<>\n".into()).await?,
             Some(WatchFault::Drip) => {
                 for piece in text.as_bytes().chunks(16) {
                     let piece = String::from_utf8(piece.to_vec()).expect("ASCII");
@@ -154,7 +154,8 @@ impl Watch {
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "code": code, "reason": reason, "message": message,
         });
-        self.send(line(&json!({"type": "ERROR", "object": object}))).await?;
+        self.send(line(&json!({"type": "ERROR", "object": object})))
+            .await?;
         Err(Over)
     }
 
@@ -166,5 +167,8 @@ impl Watch {
 
 fn line(event: &Value) -> String {
     // The type comes first, as with a real server.
-    format!("{{\"type\":{},\"object\":{}}}\n", event["type"], event["object"])
+    format!(
+        "{{\"type\":{},\"object\":{}}}\n",
+        event["type"], event["object"]
+    )
 }

@@ -2,17 +2,19 @@
 
 use super::*;
 
-/// The one message for `text` between two sound Services, which must both be served.
+/// The one message for `text` between two sound Services, which must both be served; `text` must not.
 fn message(text: &str) -> String {
+    message_beside(text, &[])
+}
+
+/// The same, with what is said besides of `text`.
+fn message_beside(text: &str, said: &[&str]) -> String {
     let update = read(
         DUAL,
         &(service("before", "") + text + &service("zafter", "")),
     );
-    assert_eq!(
-        short(&update),
-        ["init", "+before", "+zafter", "done"],
-        "{text}"
-    );
+    let expected = [&["init", "+before", "+zafter"], said, &["done"]].concat();
+    assert_eq!(short(&update), expected, "{text}");
     let [message] = &messages(&update)[..] else {
         panic!("{text}: {:?}", messages(&update))
     };
@@ -122,6 +124,29 @@ fn slices_are_checked() {
             "{}addressType: \"IPv5\" is not a family (IPv4, IPv6)",
         ),
         (
+            "addressType: IPv4\nports: [{port: 0}]",
+            "{}ports[0].port: 0 is not a port (1..65535)",
+        ),
+        (
+            "addressType: IPv4\nports: [{port: 1}, {port: 2}]",
+            "{}ports[1].name: \"\" is there twice",
+        ),
+        (
+            "addressType: IPv4\nports: [{port: 1, protocol: X}]",
+            "{}ports[0].protocol: \"X\" is not a protocol (TCP, UDP, SCTP)",
+        ),
+    ] {
+        let head = "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: s, labels: {kubernetes.io/service-name: a}}\n";
+        let message = message(&format!("{head}{body}\n"));
+        let expected = expected.replace("{}", "EndpointSlice default/s: ");
+        assert!(message.ends_with(&expected), "{body}: {message}");
+    }
+}
+
+#[test]
+fn an_endpoint_that_is_wrong_is_left_out_and_the_slice_counts() {
+    for (body, expected) in [
+        (
             "addressType: IPv4\nendpoints: [{addresses: ['fd00::1']}]",
             "{}endpoints[0].addresses[0]: \"fd00::1\" is not an IPv4 address",
         ),
@@ -146,20 +171,16 @@ fn slices_are_checked() {
             "{}endpoints[0].conditions.ready: 1 is not true or false",
         ),
         (
-            "addressType: IPv4\nports: [{port: 0}]",
-            "{}ports[0].port: 0 is not a port (1..65535)",
+            "addressType: IPv4\nendpoints: [{addresses: [10.0.0.1], hints: {forZones: [east]}}]",
+            "{}endpoints[0].hints.forZones[0].name: missing",
         ),
         (
-            "addressType: IPv4\nports: [{port: 1}, {port: 2}]",
-            "{}ports[1].name: \"\" is there twice",
-        ),
-        (
-            "addressType: IPv4\nports: [{port: 1, protocol: X}]",
-            "{}ports[0].protocol: \"X\" is not a protocol (TCP, UDP, SCTP)",
+            "addressType: IPv4\nendpoints: [7]",
+            "{}endpoints[0]: 7 is not a map",
         ),
     ] {
         let head = "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: s, labels: {kubernetes.io/service-name: a}}\n";
-        let message = message(&format!("{head}{body}\n"));
+        let message = message_beside(&format!("{head}{body}\n"), &["+slice s"]);
         let expected = expected.replace("{}", "EndpointSlice default/s: ");
         assert!(message.ends_with(&expected), "{body}: {message}");
     }

@@ -3,8 +3,8 @@
 //! Each module asks one question; single steps are tested beside their code.
 
 mod addresses;
-mod cluster;
 mod bad_input;
+mod cluster;
 mod defaulting;
 mod edits;
 mod examples;

@@ -6,7 +6,7 @@ use lb_common::address::Family;
 
 use super::*;
 use crate::model::{
-    Conditions, EndpointSlice, ObjectKey, Protocol, ServiceKind, ServicePort, SliceEndpoint,
+    Conditions, EndpointSlice, Hints, ObjectKey, Protocol, ServiceKind, ServicePort, SliceEndpoint,
     SlicePort,
 };
 
@@ -60,11 +60,11 @@ status:
 ",
     );
     assert_eq!(messages(&update), [""; 0]);
-    let port = |name: &str, protocol| ServicePort {
+    let port = |name: &str, protocol, node_port| ServicePort {
         name: name.to_owned(),
         protocol,
         port: 80,
-        node_port: 0,
+        node_port,
     };
     assert_eq!(
         services(&update)["web"],
@@ -77,7 +77,10 @@ status:
                 "10.96.0.10".parse().unwrap(),
                 "fd00:10:96::a".parse().unwrap()
             ],
-            ports: vec![port("http", Protocol::Tcp), port("dns", Protocol::Udp)],
+            ports: vec![
+                port("http", Protocol::Tcp, 30080),
+                port("dns", Protocol::Udp, 0)
+            ],
             ..Service::default()
         }
     );
@@ -92,6 +95,7 @@ kind: EndpointSlice
 metadata:
   name: web.x-abc12
   labels: {kubernetes.io/service-name: web}
+  annotations: {endpoints.kubernetes.io/last-change-trigger-time: '2026-11-01T00:00:00.25Z'}
 addressType: IPv4
 ports:
 - {name: '', port: 8080, protocol: TCP}
@@ -100,6 +104,7 @@ ports:
 endpoints:
 - addresses: [172.30.0.041, 10.0.0.2]
   nodeName: node-1
+  hints: {forZones: [{name: east}, {name: west}], forNodes: [{name: node-2}]}
 - addresses: []
 - addresses: [10.0.0.3]
   conditions: {ready: false, terminating: true}
@@ -112,7 +117,10 @@ endpoints:
         address: ip.parse().unwrap(),
         conditions,
         node: node.map(str::to_owned),
-        hints: crate::model::Hints::default(),
+        hints: node.map_or_else(Hints::default, |_| Hints {
+            nodes: vec!["node-2".to_owned()],
+            zones: vec!["east".to_owned(), "west".to_owned()],
+        }),
     };
     let conditions = |ready, serving, terminating| Conditions {
         ready,
@@ -139,7 +147,8 @@ endpoints:
             endpoint("10.0.0.3", conditions(false, true, true), None),
             endpoint("10.0.0.4", conditions(true, false, false), None),
         ],
-        triggered: None,
+        // Rule 88: 2026-11-01T00:00:00.25Z.
+        triggered: Some(1_793_491_200_250),
     };
     assert_eq!(slices(&update), [expected]);
 }
@@ -149,8 +158,7 @@ fn objects_that_are_none_of_our_business_are_passed_over_quietly() {
     for text in [
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\n",
         "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: x}\n",
-        "apiVersion: v1\nkind: Node\nmetadata: {name: node-1}\n",
-        "apiVersion: networking.k8s.io/v1\nkind: ServiceCIDR\nmetadata: {name: more}\nspec: {cidrs: [10.98.0.0/16]}\n",
+        "apiVersion: v1\nkind: Node\nmetadata: {name: node-2}\n",
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n",
         "apiVersion: v1\nkind: PodList\nitems: [{metadata: {name: x}}]\n",
         "apiVersion: v1\nkind: List\nitems: []\n",

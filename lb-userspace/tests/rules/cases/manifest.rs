@@ -1,0 +1,71 @@
+//! Objects as `kubectl get -o json` prints them.
+
+use lb_common::address::Family;
+use serde_json::{Value, json};
+
+use super::{Addresses, Object};
+
+pub(super) fn list<'a>(
+    objects: impl Iterator<Item = &'a Object>,
+    family: Family,
+    addresses: &impl Addresses,
+) -> Value {
+    let items = objects.map(|object| item(object, family, addresses));
+    json!({ "apiVersion": "v1", "kind": "List", "items": items.collect::<Vec<_>>() })
+}
+
+fn item(object: &Object, family: Family, addresses: &impl Addresses) -> Value {
+    let (kind, name) = &object.name;
+    let mut item = object.body.clone();
+    item["kind"] = (*kind).into();
+    item["metadata"]["name"] = name.as_str().into();
+    item["apiVersion"] = match *kind {
+        "EndpointSlice" => "discovery.k8s.io/v1",
+        "ServiceCIDR" => "networking.k8s.io/v1",
+        _ => "v1",
+    }
+    .into();
+    if matches!(*kind, "Service" | "EndpointSlice") {
+        item["metadata"]["namespace"] = "default".into();
+    }
+    match *kind {
+        "Service" => {
+            let vip = addresses.vip(&object.vip, family).to_string();
+            item["spec"]["clusterIPs"] = json!([vip]);
+            item["spec"]["clusterIP"] = vip.into();
+            item["spec"]["ipFamilies"] = json!([family.name()]);
+            item["spec"]["ipFamilyPolicy"] = "SingleStack".into();
+        }
+        "EndpointSlice" => {
+            item["addressType"] = family.name().into();
+            for (at, endpoint) in object.endpoints.iter().enumerate() {
+                let ip = addresses.endpoint(endpoint, family).to_string();
+                item["endpoints"][at]["addresses"] = json!([ip]);
+            }
+        }
+        "ServiceCIDR" => item["spec"] = json!({ "cidrs": [addresses.range(family)] }),
+        _ => {}
+    }
+    for patch in &object.patches {
+        merge(&mut item, patch);
+    }
+    item
+}
+
+/// RFC 7396: members are replaced one by one, null removes.
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(members) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    for (key, value) in members {
+        if value.is_null() {
+            target.as_object_mut().expect("it is one now").remove(key);
+        } else {
+            merge(&mut target[key], value);
+        }
+    }
+}
