@@ -80,6 +80,8 @@ fn short(update: &Update) -> Vec<String> {
             Event::InitDone(Kind::ServiceCidrs) => "done".to_owned(),
             Event::Init(_) | Event::InitDone(_) => return None,
             Event::ApplyServiceCidr(cidr) if cidr.name == "kubernetes" => return None,
+            // What the files of this source said last is kept by itself.
+            Event::Keep(kind, key) => format!("={kind:?} {key}"),
             Event::ApplyNode(node) => format!("+node {}", node.name),
             Event::DeleteNode(name) => format!("-node {name}"),
             Event::ApplyServiceCidr(cidr) => format!("+cidr {}", cidr.name),
