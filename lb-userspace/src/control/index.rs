@@ -97,6 +97,10 @@ impl Index {
                 self.listings[kind as usize].number += 1;
                 Vec::new()
             }
+            Event::Keep(kind, key) => {
+                self.keep(kind, &key);
+                Vec::new()
+            }
             Event::ApplyService(service) => Vec::from_iter(self.apply_service(service)),
             Event::DeleteService(key) => Vec::from_iter(self.delete_service(&key)),
             Event::ApplySlice(slice) => self.apply_slice(slice),
@@ -277,6 +281,27 @@ impl Index {
         let entries = self.entries.values();
         let used = entries.flat_map(|entry| entry.v4.zones().chain(entry.v6.zones()));
         self.zones.keep(used);
+    }
+
+    /// What is known of that object, if it is known, does not end with the listing.
+    fn keep(&mut self, kind: Kind, key: &ObjectKey) {
+        let number = self.number(kind);
+        let listing = match kind {
+            Kind::Services => self.entries.get_mut(key).map(|entry| &mut entry.listing),
+            Kind::Slices => {
+                let of_namespace = self.slices.get_mut(&*key.namespace);
+                let filed = of_namespace.and_then(|slices| slices.get_mut(&*key.name));
+                filed.map(|filed| &mut filed.listing)
+            }
+            Kind::Nodes => self.node.as_mut().map(|(_, listing)| listing),
+            Kind::ServiceCidrs => {
+                let cidr = self.service_cidrs.get_mut(&key.name);
+                cidr.map(|(_, listing)| listing)
+            }
+        };
+        if let Some(listing) = listing {
+            *listing = number;
+        }
     }
 
     /// Deletes what of that kind was not said again since its listing began.

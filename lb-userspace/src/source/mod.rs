@@ -40,6 +40,9 @@ pub enum Event {
     Init(Kind),
     /// The object exists and looks like this.
     ApplyService(Service),
+    /// The object exists, and what it says now cannot be: what is known of it stays in force. Said in listings, which
+    /// else would be the end of it. The namespace is empty for kinds that have none.
+    Keep(Kind, ObjectKey),
     /// The Service is gone.
     DeleteService(ObjectKey),
     /// The slice exists and looks like this.

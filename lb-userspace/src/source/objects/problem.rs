@@ -137,6 +137,9 @@ pub enum Fault {
     /// Every address of the range is taken.
     #[error("missing, and the service range {0} has no free address left")]
     Exhausted(IpNet),
+    /// What the API server says, or what is wrong on the way to it.
+    #[error("{0}")]
+    Server(String),
     /// The field may not change during the object's life.
     #[error("cannot be changed from {was}; delete the Service and create it anew")]
     Immutable {

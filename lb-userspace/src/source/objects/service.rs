@@ -77,6 +77,22 @@ impl ServiceSpec {
         }
     }
 
+    /// The Service as an API server shows it, which has filled in everything already. Where families are not
+    /// said, the addresses say them (rule 21); one without any address is served nowhere (rule 3).
+    pub(in crate::source) fn as_stated(&self) -> Service {
+        let cluster_ips: Vec<IpAddr> = self.cluster_ips.iter().map(|ip| ip.value).collect();
+        let families = if self.families.is_empty() {
+            cluster_ips.iter().map(Family::of).collect()
+        } else {
+            self.families.iter().map(|family| family.value).collect()
+        };
+        self.complete(
+            self.policy.map(|policy| policy.value),
+            families,
+            cluster_ips,
+        )
+    }
+
     /// Line and path of what states the family at `index`; `line` if nothing does.
     pub(in crate::source) fn family_field(&self, line: u32, index: usize) -> (u32, String) {
         match (self.families.get(index), self.cluster_ips.get(index)) {
