@@ -76,6 +76,35 @@ async fn survives(fault: WatchFault) -> (Double, Agent) {
 }
 
 #[tokio::test]
+async fn rules_1_2_and_4_it_is_the_server_that_selects() {
+    let (double, mut agent) = world().await;
+    agent.take_for(Duration::from_millis(200)).await;
+    for (path, selectors) in [
+        (
+            "/api/v1/services?",
+            &[
+                "service.kubernetes.io%2Fservice-proxy-name",
+                "spec.clusterIP%21%3DNone",
+            ][..],
+        ),
+        (
+            "/apis/discovery.k8s.io/v1/endpointslices?",
+            &["%21service.kubernetes.io%2Fheadless"],
+        ),
+        ("/api/v1/nodes?", &["metadata.name%3Dnode-1"]),
+    ] {
+        let requests = double.requests(|request| request.starts_with(path));
+        assert!(requests.len() >= 2, "a list and a watch: {requests:#?}");
+        for request in requests {
+            assert!(
+                selectors.iter().all(|selector| request.contains(selector)),
+                "{request}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_watch_that_is_cut_in_mid_event_goes_on_where_it_was() {
     let (double, _) = survives(WatchFault::Cut).await;
     assert_eq!(double.lists(Resource::Slices), 1, "no need to list anew");
