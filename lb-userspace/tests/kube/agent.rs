@@ -157,7 +157,7 @@ impl Drop for Agent {
 
 /// A control plane with enough room for any test.
 pub(crate) fn control_plane(node: &str) -> Reconciler<FakeMaps> {
-    Reconciler::new(FakeMaps::new(4096, 65_536, 1 << 20), node)
+    Reconciler::new(FakeMaps::new(1 << 16, 1 << 17, 1 << 21), node)
 }
 
 /// Lets it work until it has nothing to do soon.

@@ -21,5 +21,6 @@ mod refusals;
 mod replay;
 mod report;
 mod scale;
+mod storm;
 mod suite;
 mod tls;

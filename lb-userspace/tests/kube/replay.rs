@@ -20,7 +20,7 @@ use crate::{
 type History = Vec<Event>;
 
 fn services() -> impl Strategy<Value = History> {
-    let step = (0..4u8, 0..3u16).prop_map(|(number, port)| {
+    let step = (0..3u8, 0..4u16).prop_map(|(number, port)| {
         let key = ObjectKey::new("default", format!("s{number}"));
         if port == 0 {
             return Event::DeleteService(key);
@@ -44,7 +44,12 @@ fn services() -> impl Strategy<Value = History> {
 }
 
 fn slices() -> impl Strategy<Value = History> {
-    let endpoint = (1..6u8, any::<bool>(), 0..3u8).prop_map(|(host, ready, zone)| SliceEndpoint {
+    let endpoint = (
+        1..6u8,
+        prop::bool::weighted(0.8),
+        prop::sample::select(vec![0, 1, 1, 2, 2, 2u8]),
+    );
+    let endpoint = endpoint.prop_map(|(host, ready, zone)| SliceEndpoint {
         address: [10, 0, 0, host].into(),
         conditions: Conditions {
             ready,
@@ -87,7 +92,7 @@ fn slices() -> impl Strategy<Value = History> {
 }
 
 fn nodes() -> impl Strategy<Value = History> {
-    let step = prop::option::of(1..3u8).prop_map(|zone| match zone {
+    let step = prop::option::weighted(0.8, 1..3u8).prop_map(|zone| match zone {
         None => Event::DeleteNode(NODE.to_owned()),
         Some(zone) => Event::ApplyNode(Node {
             name: NODE.to_owned(),
@@ -95,7 +100,7 @@ fn nodes() -> impl Strategy<Value = History> {
             ..Node::default()
         }),
     });
-    prop::collection::vec(step, 0..4)
+    prop::collection::vec(step, 0..10)
 }
 
 fn service_cidrs() -> impl Strategy<Value = History> {
@@ -165,8 +170,8 @@ proptest! {
         plans in prop::collection::vec(any::<bool>(), 1..16),
     ) {
         let histories = [histories.0, histories.1, histories.2, histories.3];
-        let some = listed.map(|(some, _)| usize::from(some % 8));
-        let others = listed.map(|(_, others)| usize::from(others % 8));
+        let some = listed.map(|(some, _)| usize::from(some % 4));
+        let others = listed.map(|(_, others)| usize::from(others % 4));
         let one = interleave(&histories, some, &random);
         // All kinds one after another, listed as they are in the end.
         let other = interleave(&histories, others, &[0]);

@@ -80,14 +80,21 @@ async fn measure(url: &str) {
     while !agent.is_complete() {
         agent.absorb_for(Duration::from_millis(50)).await;
     }
+    let (cpu, passed) = (cpu_seconds() - cpu, begin.elapsed().as_secs_f64());
+    let (now, peak) = (rss_megabytes("VmRSS"), rss_megabytes("VmHWM"));
+    let meaning = agent.meaning();
+    let endpoints: usize = meaning
+        .frontends
+        .values()
+        .map(|(_, endpoints)| endpoints.len())
+        .sum();
     println!(
-        "first sync: {:.2} s of CPU, {:.2} s in all; RSS {} MB before, {} MB now, {} MB at the peak (the maps in \
-         memory are a part of it)",
-        cpu_seconds() - cpu,
-        begin.elapsed().as_secs_f64(),
-        rss,
-        rss_megabytes("VmRSS"),
-        rss_megabytes("VmHWM"),
+        "{} frontends lead to {endpoints} endpoints",
+        meaning.frontends.len()
+    );
+    println!(
+        "first sync: {cpu:.2} s of CPU, {passed:.2} s in all; RSS {rss} MB before, {now} MB now, {peak} MB at the \
+         peak (the maps in memory are a part of it)"
     );
 }
 

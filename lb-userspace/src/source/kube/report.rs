@@ -79,7 +79,10 @@ impl Reporter {
         action: &str,
         note: &str,
     ) {
-        let end = note.floor_char_boundary(NOTE_LIMIT);
+        let mut end = note.len().min(NOTE_LIMIT);
+        while !note.is_char_boundary(end) {
+            end -= 1;
+        }
         let event = Event {
             type_: match severity {
                 Severity::Normal => EventType::Normal,
