@@ -86,6 +86,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         hz,
         seed: clock::boot_seed(),
         log: datapath_log,
+        ..Settings::default()
     };
     let mut ebpf = object::load(&settings, Some(&pins))?;
     let mut maps = KernelMaps::take(&mut ebpf)?;
