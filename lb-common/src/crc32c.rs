@@ -48,7 +48,7 @@ fn multiply(a: u32, b: u32) -> u32 {
 
 #[inline(always)]
 fn times_x(a: u32) -> u32 {
-    a >> 1 ^ POLYNOMIAL * opaque(a & 1)
+    (a >> 1) ^ (POLYNOMIAL * opaque(a & 1))
 }
 
 /// What is to be added (exclusive or) to the CRC32c of a message of `length` bytes, beginning with these
@@ -57,10 +57,10 @@ fn times_x(a: u32) -> u32 {
 pub fn change(old: &Ports, new: &Ports, length: u16) -> u32 {
     // The first four bytes of a message as a number, times x^8 for each byte that the message has.
     let difference = |old: u16, new: u16| u32::from(u16::from_le_bytes((old ^ new).to_ne_bytes()));
-    let mut crc = difference(old.src, new.src) | difference(old.dst, new.dst) << 16;
+    let mut crc = difference(old.src, new.src) | (difference(old.dst, new.dst) << 16);
     for (i, power) in POWERS.iter().enumerate() {
-        let bit = opaque(u32::from(length) >> i & 1);
-        crc = multiply(ONE ^ (ONE ^ power) * bit, crc);
+        let bit = opaque((u32::from(length) >> i) & 1);
+        crc = multiply(ONE ^ ((ONE ^ power) * bit), crc);
     }
     crc
 }
