@@ -222,6 +222,28 @@ pub const fn is_past(seen: u32, now: u32, timeout: u32) -> bool {
     now.wrapping_sub(seen).cast_signed() > timeout.cast_signed()
 }
 
+/// Whether more than `seconds` lie between the ticks `seen` and `now` of a clock with this shift, the
+/// kernel counting `hz` jiffies a second: exact but for the tick that either moment is within.
+#[inline(always)]
+pub const fn is_past_seconds(seen: u32, now: u32, seconds: u32, shift: u32, hz: u32) -> bool {
+    let age = now.wrapping_sub(seen);
+    age.cast_signed() > 0 && (age as u64) << (shift & 31) > seconds as u64 * hz as u64
+}
+
+/// How many ticks `seconds` are at `hz` jiffies a second, rounded up; no more than [`is_past`] can tell.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the minimum of it and 31 bits"
+)]
+pub const fn ticks_of(seconds: u32, hz: u32) -> u32 {
+    let ticks = (seconds as u64 * hz as u64).div_ceil(1 << tick_shift(hz));
+    if ticks > i32::MAX as u64 {
+        i32::MAX as u32
+    } else {
+        ticks as u32
+    }
+}
+
 /// The shift for [`ticks`] at `hz` jiffies a second: the smallest that makes a tick a second or more.
 pub const fn tick_shift(hz: u32) -> u32 {
     hz.next_power_of_two().trailing_zeros()
@@ -348,6 +370,26 @@ mod tests {
             assert!(is_past(seen(1 << 30), now, 180));
             assert!(!is_past(now.wrapping_add(1), now, 180), "ahead of now");
         }
+    }
+
+    #[test]
+    fn seconds_are_told_to_the_tick_at_every_rate_of_the_clock() {
+        for hz in [100u32, 250, 300, 1000] {
+            let shift = tick_shift(hz);
+            for seconds in [1u32, 10, 10_800, 86_400] {
+                let (now, ticks) = (3u32, ticks_of(seconds, hz));
+                let is_past =
+                    |ago: u32| is_past_seconds(now.wrapping_sub(ago), now, seconds, shift, hz);
+                assert!(!is_past(ticks - 1), "{seconds} s at HZ {hz}");
+                assert!(is_past(ticks + 1), "{seconds} s at HZ {hz}");
+                assert!(!is_past(1u32.wrapping_neg()), "ahead of now");
+                // In jiffies: not less than the seconds, and less than a tick more.
+                let (jiffies, wanted) = (u64::from(ticks) << shift, u64::from(seconds * hz));
+                assert!((wanted..wanted + (1 << shift)).contains(&jiffies));
+            }
+        }
+        assert_eq!(ticks_of(u32::MAX, 1000), i32::MAX.cast_unsigned());
+        assert_eq!(ticks_of(0, 250), 0);
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub mod proto {
     pub const ICMPV6: u8 = 58;
     /// IPv6 destination options.
     pub const DEST_OPTS: u8 = 60;
+    /// SCTP.
+    pub const SCTP: u8 = 132;
 }
 
 /// A header's length in bytes.
@@ -159,7 +161,7 @@ impl Ipv6Fragment {
     pub const OFFSET: u16 = 0xfff8u16.to_be();
 }
 
-/// The ports, with which TCP and UDP headers begin alike.
+/// The ports, with which TCP, UDP and SCTP headers begin alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, packed(2))]
 pub struct Ports {
@@ -221,6 +223,49 @@ impl Udp {
     pub const CHECKSUM_OFFSET: u16 = 6;
 }
 
+/// SCTP common header and the start of the first chunk (RFC 9260, section 3).
+#[derive(Clone, Copy, Debug)]
+#[repr(C, packed(2))]
+pub struct Sctp {
+    /// Ports.
+    pub ports: Ports,
+    /// Verification tag; 0 with INIT.
+    pub tag: u32,
+    /// CRC32c of the packet, see [`crate::crc32c`]; least significant byte first.
+    pub checksum: u32,
+    /// Type of the first chunk: constants below.
+    pub chunk: u8,
+    /// Flags of that chunk.
+    pub chunk_flags: u8,
+    /// Its length.
+    pub chunk_len: u16,
+}
+
+impl Sctp {
+    /// Offset of the checksum in the header, in bytes.
+    pub const CHECKSUM_OFFSET: u16 = 8;
+    /// Opens an association.
+    pub const INIT: u8 = 1;
+    /// Answers an INIT.
+    pub const INIT_ACK: u8 = 2;
+    /// Ends an association at once.
+    pub const ABORT: u8 = 6;
+    /// The last word of one that ends in good order.
+    pub const SHUTDOWN_COMPLETE: u8 = 14;
+
+    /// What the first chunk says about the association, in TCP's words ([`Tcp::SYN`] and so on): a flow is
+    /// followed by these alone.
+    #[inline(always)]
+    pub const fn flags(&self) -> u8 {
+        match self.chunk {
+            Self::INIT => Tcp::SYN,
+            Self::INIT_ACK => Tcp::SYN | Tcp::ACK,
+            Self::ABORT | Self::SHUTDOWN_COMPLETE => Tcp::RST,
+            _ => Tcp::ACK,
+        }
+    }
+}
+
 /// ICMP and ICMPv6 header of an error message; what follows is the packet it is about.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, packed(2))]
@@ -254,6 +299,8 @@ unsafe impl Wire for Tcp {}
 // SAFETY: as above.
 unsafe impl Wire for Udp {}
 // SAFETY: as above.
+unsafe impl Wire for Sctp {}
+// SAFETY: as above.
 unsafe impl Wire for Icmp {}
 
 const _: () = {
@@ -266,5 +313,6 @@ const _: () = {
     assert!(size_of::<Ports>() == 4);
     assert!(size_of::<Tcp>() == 20);
     assert!(size_of::<Udp>() == 8);
+    assert!(size_of::<Sctp>() == 16);
     assert!(size_of::<Icmp>() == 8);
 };

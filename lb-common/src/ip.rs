@@ -228,7 +228,10 @@ impl Ip for V6 {
             end: u32::from(offset + len::<Ipv6>()) + u32::from(u16::from_be(header.payload_len)),
             fragment: Fragment::Whole,
         };
-        if !matches!(l3.proto, proto::TCP | proto::UDP | proto::ICMPV6) {
+        if !matches!(
+            l3.proto,
+            proto::TCP | proto::UDP | proto::ICMPV6 | proto::SCTP
+        ) {
             let mut chain = Chain {
                 next: l3.proto,
                 end: l3.payload,

@@ -14,10 +14,12 @@
 
 pub mod address;
 pub mod checksum;
+pub mod crc32c;
 pub mod cursor;
 pub mod flow;
 pub mod headers;
 pub mod ip;
+pub mod opaque;
 pub mod parse;
 pub mod reply;
 pub mod tables;

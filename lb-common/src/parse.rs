@@ -1,12 +1,12 @@
 //! From bytes to what the datapath decides on: the tuple of a packet and where its headers stand.
 //!
-//! `None` everywhere means "none of ours": malformed, truncated, not IP, not TCP or UDP, or an ICMP
-//! message that is not an error about either. Such packets are left exactly as they are.
+//! `None` everywhere means "none of ours": malformed, truncated, not IP, not TCP, UDP or SCTP, or an ICMP
+//! message that is not an error about one of them. Such packets are left exactly as they are.
 
 use crate::{
     cursor::{Cursor, join_ways},
     flow::FlowKey,
-    headers::{Eth, Icmp, Ports, Tcp, Udp, Vlan, ethertype, len, proto},
+    headers::{Eth, Icmp, Ports, Sctp, Tcp, Udp, Vlan, ethertype, len, proto},
     ip::{Fragment, Ip, L3},
 };
 
@@ -37,52 +37,72 @@ pub fn parse_l2(cursor: &Cursor<'_>) -> Option<L2> {
     Some(l2)
 }
 
-/// A TCP or UDP packet.
+/// A TCP, UDP or SCTP packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transport<A> {
     /// Addresses, ports, protocol.
     pub tuple: FlowKey<A>,
     /// Offset of the IP header, in bytes.
     pub l3: u16,
-    /// Offset of the TCP or UDP header, in bytes.
+    /// Offset of the transport header, in bytes.
     pub l4: u16,
-    /// TCP flags; 0 for UDP.
+    /// TCP flags; for SCTP [`Sctp::flags`]; 0 for UDP.
     pub flags: u8,
     /// Whether further pieces follow that have no ports.
     pub is_fragment: bool,
 }
 
 impl<A> Transport<A> {
-    /// Offset of the TCP or UDP checksum, in bytes.
+    /// Offset of the transport checksum, in bytes.
     #[inline(always)]
     pub const fn checksum_offset(&self) -> u16 {
         self.l4 + checksum_offset(self.tuple.proto)
     }
 
-    /// TCP; else it is UDP.
+    /// TCP.
     #[inline(always)]
     pub const fn is_tcp(&self) -> bool {
         self.tuple.proto == proto::TCP as u32
     }
 
-    /// A TCP segment that opens a connection.
+    /// UDP: the one without connections, whose flows may go on to another endpoint.
+    #[inline(always)]
+    pub const fn is_udp(&self) -> bool {
+        self.tuple.proto == proto::UDP as u32
+    }
+
+    /// SCTP.
+    #[inline(always)]
+    pub const fn is_sctp(&self) -> bool {
+        self.tuple.proto == proto::SCTP as u32
+    }
+
+    /// A TCP segment that opens a connection, or an SCTP packet that opens an association.
     #[inline(always)]
     pub const fn is_open(&self) -> bool {
         self.flags & (Tcp::SYN | Tcp::ACK) == Tcp::SYN
     }
 }
 
-/// Where the checksum stands in a TCP or UDP header, in bytes.
+/// Where the checksum stands in a transport header, in bytes.
 #[inline(always)]
 pub const fn checksum_offset(protocol: u32) -> u16 {
     if protocol == proto::TCP as u32 {
         Tcp::CHECKSUM_OFFSET
-    } else {
+    } else if protocol == proto::UDP as u32 {
         Udp::CHECKSUM_OFFSET
+    } else {
+        Sctp::CHECKSUM_OFFSET
     }
 }
 
-/// An ICMP error about a TCP or UDP packet.
+/// Whether flows of this protocol are ours.
+#[inline(always)]
+const fn is_transport(protocol: u8) -> bool {
+    matches!(protocol, proto::TCP | proto::UDP | proto::SCTP)
+}
+
+/// An ICMP error about a TCP, UDP or SCTP packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IcmpError<A> {
     /// Who sent the error.
@@ -95,7 +115,7 @@ pub struct IcmpError<A> {
     pub icmp: u16,
     /// Offset of the embedded IP header, in bytes.
     pub inner_l3: u16,
-    /// Offset of the embedded TCP or UDP header, of which eight bytes may be all there is.
+    /// Offset of the embedded transport header, of which eight bytes may be all there is.
     pub inner_l4: u16,
     /// Offset of the end of the message, in bytes: what follows in the frame is not under its checksum.
     pub end: u32,
@@ -106,9 +126,9 @@ pub struct IcmpError<A> {
 /// A packet that may concern us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packet<A> {
-    /// TCP or UDP.
+    /// TCP, UDP or SCTP.
     Transport(Transport<A>),
-    /// ICMP: [`parse_icmp_error`] tells whether it is an error about TCP or UDP.
+    /// ICMP: [`parse_icmp_error`] tells whether it is an error about one of these.
     Icmp,
 }
 
@@ -125,6 +145,14 @@ pub fn parse<A: Ip>(cursor: &Cursor<'_>, l3: u16) -> Option<Packet<A>> {
             (tcp.ports, tcp.flags)
         }
         proto::UDP => (cursor.get::<Udp>(ip.payload)?.ports, 0),
+        proto::SCTP => {
+            let sctp = cursor.get::<Sctp>(ip.payload)?;
+            // Its checksum is over as much as the IP header says there is.
+            if u32::from(ip.payload + len::<Sctp>()) > ip.end {
+                return None;
+            }
+            (sctp.ports, sctp.flags())
+        }
         icmp if icmp == A::ICMP => return Some(Packet::Icmp),
         _ => return None,
     };
@@ -137,7 +165,8 @@ pub fn parse<A: Ip>(cursor: &Cursor<'_>, l3: u16) -> Option<Packet<A>> {
     }))
 }
 
-/// Reads the ICMP packet whose IP header stands at byte `l3`, if it is an error about TCP or UDP.
+/// Reads the ICMP packet whose IP header stands at byte `l3`, if it is an error about TCP,
+/// UDP or SCTP.
 #[inline(always)]
 pub fn parse_icmp_error<A: Ip>(cursor: &Cursor<'_>, l3: u16) -> Option<IcmpError<A>> {
     let ip = A::parse_l3(cursor, l3)?;
@@ -147,8 +176,7 @@ pub fn parse_icmp_error<A: Ip>(cursor: &Cursor<'_>, l3: u16) -> Option<IcmpError
     }
     let inner_l3 = ip.payload + len::<Icmp>();
     let inner = A::parse_l3(cursor, inner_l3)?;
-    if matches!(inner.fragment, Fragment::Later) || !matches!(inner.proto, proto::TCP | proto::UDP)
-    {
+    if matches!(inner.fragment, Fragment::Later) || !is_transport(inner.proto) {
         return None;
     }
     let ports = cursor.read::<Ports>(inner.payload)?;

@@ -6,6 +6,7 @@
 
 use crate::{
     checksum::{self, fold},
+    crc32c,
     cursor::Cursor,
     headers::{Icmp, Ports, Tcp, Udp, len, proto},
     ip::Ip,
@@ -109,8 +110,21 @@ pub const fn icmp_room<A: Ip>() -> u16 {
     A::HEADER_LEN + len::<Icmp>()
 }
 
+/// How much of the transport part an ICMP error about `packet` embeds, in bytes.
+#[inline(always)]
+pub const fn embedded_len<A>(packet: &Transport<A>) -> u16 {
+    if packet.is_sctp() {
+        SCTP_EMBEDDED
+    } else {
+        len::<Udp>()
+    }
+}
+
+/// SCTP: up to the initiate tag of an INIT, by which the sender knows its own (RFC 9260, appendix B).
+const SCTP_EMBEDDED: u16 = 20;
+
 /// Writes IP and ICMP header of a port unreachable into the room at `packet.l3`, behind which the refused
-/// datagram stands, cut after its UDP header.
+/// packet stands, cut after [`embedded_len`].
 #[inline(always)]
 pub fn write_unreachable<A: Ip>(
     cursor: &mut Cursor<'_>,
@@ -120,7 +134,7 @@ pub fn write_unreachable<A: Ip>(
     let (from, to) = (packet.tuple.dst, packet.tuple.src);
     let inner_l3 = packet.l3 + icmp_room::<A>();
     let inner_l4 = inner_l3 + A::HEADER_LEN;
-    let length = len::<Icmp>() + A::HEADER_LEN + len::<Udp>();
+    let length = len::<Icmp>() + A::HEADER_LEN + embedded_len(packet);
     A::write_header(cursor, packet.l3, from, to, A::ICMP, length)?;
     let (kind, code) = A::PORT_UNREACHABLE;
     let mut sum = u64::from(u16::from_ne_bytes([kind, code]));
@@ -128,16 +142,10 @@ pub fn write_unreachable<A: Ip>(
         sum += pseudo_header(from, to, A::ICMP, length);
     }
     sum += A::header_sum(cursor, inner_l3)?;
-    let udp = cursor.read::<Udp>(inner_l4)?;
-    sum += match state {
-        ChecksumState::Complete => {
-            u64::from(udp.ports.src)
-                + u64::from(udp.ports.dst)
-                + u64::from(udp.len)
-                + u64::from(udp.checksum)
-        }
-        // The device will make these bytes add up to what the field holds, complemented.
-        ChecksumState::Partial => u64::from(!udp.checksum),
+    sum += if packet.is_sctp() {
+        sctp_sum(cursor, inner_l4, state)?
+    } else {
+        udp_sum(cursor, inner_l4, state)?
     };
     *cursor.get_mut::<Icmp>(packet.l3 + A::HEADER_LEN)? = Icmp {
         kind,
@@ -146,6 +154,34 @@ pub fn write_unreachable<A: Ip>(
         rest: 0,
     };
     Some(())
+}
+
+/// The unfolded sum of the UDP header at `l4`, behind which nothing stands, as the device leaves it.
+#[inline(always)]
+fn udp_sum(cursor: &Cursor<'_>, l4: u16, state: ChecksumState) -> Option<u64> {
+    let udp = cursor.get::<Udp>(l4)?;
+    Some(match state {
+        ChecksumState::Complete => {
+            u64::from(udp.ports.src)
+                + u64::from(udp.ports.dst)
+                + u64::from(udp.len)
+                + u64::from(udp.checksum)
+        }
+        // The device will make these bytes add up to what the field holds, complemented.
+        ChecksumState::Partial => u64::from(!udp.checksum),
+    })
+}
+
+/// Likewise of the [`SCTP_EMBEDDED`] bytes at `l4`: a device writes the CRC32c of what there is.
+#[inline(always)]
+fn sctp_sum(cursor: &Cursor<'_>, l4: u16, state: ChecksumState) -> Option<u64> {
+    let sctp = cursor.get::<[u16; 10]>(l4)?;
+    let crc = match state {
+        ChecksumState::Complete => 0,
+        ChecksumState::Partial => crc32c::of(sctp),
+    };
+    let sum = sctp.iter().fold(0, |sum, word| sum + u64::from(*word));
+    Some(sum + u64::from(crc))
 }
 
 /// The unfolded sum of a pseudo-header (RFC 9293, RFC 8200).

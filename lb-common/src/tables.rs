@@ -162,6 +162,19 @@ impl<A> VipRange<A> {
     pub const SERVICE_CIDR: u32 = 2;
 }
 
+impl<A: Address> VipRange<A> {
+    /// Whether the address is one of the range's.
+    #[inline(always)]
+    pub fn contains(&self, addr: &A) -> bool {
+        let (first, mask) = (self.addr.words(), self.mask.words());
+        let mut differ = 0;
+        for (i, word) in addr.words().iter().enumerate() {
+            differ |= (word & mask[i]) ^ first[i];
+        }
+        differ == 0
+    }
+}
+
 /// Number of entries of `RANGES_V4` and `RANGES_V6`.
 pub const VIP_RANGES: u32 = 8;
 
@@ -335,4 +348,47 @@ mod pod {
     unsafe impl aya::Pod for AgentState {}
     // SAFETY: as above.
     unsafe impl aya::Pod for ServiceRecord {}
+}
+
+#[cfg(test)]
+mod tests {
+    use core::net::IpAddr;
+
+    use super::*;
+
+    fn range<A: Address>(first: &str, mask: &str) -> VipRange<A> {
+        VipRange {
+            addr: address(first),
+            mask: address(mask),
+            flags: VipRange::<A>::VIPS,
+        }
+    }
+
+    fn address<A: Address>(text: &str) -> A {
+        A::from_ip(text.parse::<IpAddr>().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_range_contains_what_agrees_with_it_in_every_word_of_the_mask() {
+        let v4 = range::<V4>("10.96.0.0", "255.240.0.0");
+        for (text, is_inside) in [
+            ("10.96.0.0", true),
+            ("10.111.255.255", true),
+            ("10.112.0.0", false),
+            ("11.96.0.1", false),
+        ] {
+            assert_eq!(v4.contains(&address(text)), is_inside, "{text}");
+        }
+        let v6 = range::<V6>("fd00:10:96::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:0");
+        for (text, is_inside) in [
+            ("fd00:10:96::", true),
+            ("fd00:10:96::ffff", true),
+            ("fd00:10:96::1:0", false),
+            ("fd00:10:96:0:8000::", false),
+            ("fd01:10:96::", false),
+        ] {
+            assert_eq!(v6.contains(&address(text)), is_inside, "{text}");
+        }
+        assert!(range::<V6>("::", "::").contains(&address("2001:db8::1")));
+    }
 }

@@ -6,6 +6,7 @@
 use crate::{
     address::Address,
     checksum::Delta,
+    crc32c,
     cursor::Cursor,
     flow::{Flow, FlowKey},
     headers::{Icmp, Ports, proto},
@@ -91,6 +92,28 @@ pub fn translate<A: Ip>(
     Some(Change { addresses, ports })
 }
 
+/// Mends the CRC32c of an SCTP packet that was translated, for packets whose checksum is known to be
+/// complete (RFC 9260, section 6.8). Addresses are not under it.
+#[inline(always)]
+pub fn set_crc<A: Ip>(
+    cursor: &mut Cursor<'_>,
+    packet: &Transport<A>,
+    to: &Target<A>,
+) -> Option<()> {
+    let old = Ports {
+        src: packet.tuple.sport,
+        dst: packet.tuple.dport,
+    };
+    let headers = packet.l4.wrapping_sub(packet.l3 + A::HEADER_LEN);
+    let length = A::payload_len(cursor, packet.l3)?.wrapping_sub(headers);
+    let change = crc32c::change(&old, &to.ports(), length);
+    let field = cursor.get_mut::<[u16; 2]>(packet.checksum_offset())?;
+    let change = change.to_le_bytes();
+    field[0] ^= u16::from_ne_bytes([change[0], change[1]]);
+    field[1] ^= u16::from_ne_bytes([change[2], change[3]]);
+    Some(())
+}
+
 /// Writes the transport checksum itself, for packets whose checksum is known to be complete.
 #[inline(always)]
 pub fn set_transport_checksum(
@@ -138,7 +161,9 @@ pub fn translate_icmp<A: Ip>(
     // The embedded packet may end before its checksum; then there is none to mend.
     let change = Change { addresses, ports };
     let field = error.inner_l4 + checksum_offset(error.inner.proto);
-    if u32::from(field + 2) <= error.end
+    // SCTP's is over bytes that are not there, so nobody can look at it.
+    if error.inner.proto != u32::from(proto::SCTP)
+        && u32::from(field + 2) <= error.end
         && let Some(inner) =
             set_transport_checksum(cursor, error.inner_l4, error.inner.proto, &change)
     {

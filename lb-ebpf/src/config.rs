@@ -3,7 +3,10 @@
 //! Load-time constants cost nothing: the verifier knows their values and removes what they switch off.
 
 use aya_ebpf::{Global, helpers::generated::bpf_jiffies64};
-use lb_common::{flow::ticks, headers::proto};
+use lb_common::{
+    flow::{is_past_seconds, ticks},
+    headers::proto,
+};
 
 /// Secret that the choice of endpoints depends on; the same over restarts of the agent.
 #[unsafe(no_mangle)]
@@ -13,11 +16,19 @@ static HASH_SEED: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 static CLOCK_SHIFT: Global<u32> = Global::new(8);
 
+/// Jiffies a second of this kernel.
+#[unsafe(no_mangle)]
+static HZ: Global<u32> = Global::new(250);
+
+/// 1: TCP connections to an endpoint that has left every slice are reset; 0: they are left alone (rule 78).
+#[unsafe(no_mangle)]
+static TCP_RESET_DEAD: Global<u32> = Global::new(0);
+
 /// Ticks without a packet after which a UDP flow is forgotten.
 #[unsafe(no_mangle)]
 static UDP_TIMEOUT: Global<u32> = Global::new(180);
 
-/// Ticks without a packet after which a TCP flow no longer keeps its tuple from others.
+/// Ticks without a packet after which a TCP or SCTP flow no longer keeps its tuple from others.
 #[unsafe(no_mangle)]
 static TCP_TIMEOUT: Global<u32> = Global::new(86_400);
 
@@ -41,13 +52,19 @@ pub fn hash_seed() -> u64 {
     HASH_SEED.load()
 }
 
+/// See [`TCP_RESET_DEAD`].
+#[inline(always)]
+pub fn resets_dead() -> bool {
+    TCP_RESET_DEAD.load() != 0
+}
+
 /// See [`UDP_TIMEOUT`] and [`TCP_TIMEOUT`].
 #[inline(always)]
 pub fn timeout(proto: u32) -> u32 {
-    if proto == u32::from(proto::TCP) {
-        TCP_TIMEOUT.load()
-    } else {
+    if proto == u32::from(proto::UDP) {
         UDP_TIMEOUT.load()
+    } else {
+        TCP_TIMEOUT.load()
     }
 }
 
@@ -56,6 +73,12 @@ pub fn timeout(proto: u32) -> u32 {
 pub fn jiffies() -> u64 {
     // SAFETY: takes nothing, changes nothing; since kernel 5.6.
     unsafe { bpf_jiffies64() }
+}
+
+/// Whether more than `seconds` have passed since `seen`, on the flow clock.
+#[inline(always)]
+pub fn is_past(seen: u32, now: u32, seconds: u32) -> bool {
+    is_past_seconds(seen, now, seconds, CLOCK_SHIFT.load(), HZ.load())
 }
 
 /// Now, on the flow clock.

@@ -47,9 +47,25 @@ fn to_client<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<Verdict> {
     if packet.flags & (Tcp::FIN | Tcp::RST) != 0 {
         twin::note_endpoint_end(packet, flow);
     }
+    if packet.is_sctp() {
+        return Err(Exit::Sctp);
+    }
+    let verdict = pass(skb, packet, flow)?;
+    if matches!(verdict, Verdict::PortMoved) {
+        moved::passed(now);
+    }
+    Ok(verdict)
+}
+
+/// Translates a packet of `flow` and counts it.
+#[inline(always)]
+pub fn pass<A: Tables>(
+    skb: &mut Skb,
+    packet: &Transport<A>,
+    flow: &Flow<A>,
+) -> Result<Verdict, Verdict> {
     skb.translate(packet, &Target::of(flow, Side::Src))?;
     if flow.traffic == Flow::<A>::NO_SERVICE {
-        moved::passed(now);
         return Ok(Verdict::PortMoved);
     }
     let bytes = u64::from(skb.len());

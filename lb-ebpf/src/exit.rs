@@ -10,6 +10,10 @@ pub enum Exit {
     Counted(Verdict),
     /// It is ICMP and takes the way of [`crate::icmp`].
     Icmp,
+    /// It is addressed to no frontend, but to what may be a VIP, and takes the way of [`crate::vips`].
+    Vip,
+    /// It is SCTP, its flow is known, and it takes the way of [`crate::sctp`].
+    Sctp,
 }
 
 impl From<Verdict> for Exit {

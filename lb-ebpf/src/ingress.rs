@@ -1,14 +1,15 @@
 //! Packets that enter by a device: from a client to a VIP (DNAT).
 //!
 //! An established packet pays one frontend lookup and one flow lookup; a packet that is none of ours
-//! pays the first only, or a SYN both (see `moved`).
+//! pays the first only, or a SYN both (see `moved`). The endpoint's entry in an array costs nothing beside
+//! that: a flow whose endpoint has left is recognised here, and nobody scans the flow table for it.
 
 use lb_common::{
     flow::{Flow, is_past},
     headers::Tcp,
     ip::Side,
     parse::{Packet, Transport, parse},
-    tables::{Frontend, FrontendKey},
+    tables::{Endpoint, Frontend, FrontendKey, traffic_index},
     translate::Target,
     verdict::Verdict,
 };
@@ -19,7 +20,7 @@ use crate::{
     maps::{self, Tables},
     moved, open,
     skb::Skb,
-    twin,
+    twin, vips,
 };
 
 /// A packet whose IP header stands at `l3`.
@@ -37,27 +38,36 @@ fn to_endpoint<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<Verdict>
     let tuple = &packet.tuple;
     let key = FrontendKey::new(tuple.dst, tuple.dport, tuple.protocol());
     let flow = match maps::find_frontend(&key) {
-        Some(frontend) if packet.is_fragment => {
-            // The pieces that follow have no ports, so they could not follow (rule 98). Refusing needs
-            // no more than the first.
-            let refused = frontend.slot_count == 0;
-            let verdict = if refused {
-                Verdict::NoEndpoint
-            } else {
-                Verdict::Fragment
-            };
-            return Err(verdict.into());
-        }
         Some(frontend) => find_or_open(skb, packet, frontend)?,
+        None if vips::may_be(&tuple.dst) => return Err(Exit::Vip),
         None if packet.is_tcp() => {
             moved::ensure_flow(packet)?;
             &*find_flow(packet)?
         }
         None => return Err(Exit::NotOurs),
     };
+    forward(skb, packet, flow)
+}
+
+/// Sends a packet of `flow` on its way.
+#[inline(always)]
+pub fn forward<A: Tables>(skb: &mut Skb, packet: &Transport<A>, flow: &Flow<A>) -> Step<Verdict> {
     if flow.flags & Flow::<A>::L2 != 0 {
         skb.set_mac(flow.mac);
     }
+    if packet.is_sctp() {
+        return Err(Exit::Sctp);
+    }
+    Ok(pass(skb, packet, flow)?)
+}
+
+/// Translates a packet of `flow` and counts it.
+#[inline(always)]
+pub fn pass<A: Tables>(
+    skb: &mut Skb,
+    packet: &Transport<A>,
+    flow: &Flow<A>,
+) -> Result<Verdict, Verdict> {
     skb.translate(packet, &Target::of(flow, Side::Dst))?;
     if flow.traffic == Flow::<A>::NO_SERVICE {
         return Ok(Verdict::PortMoved);
@@ -81,20 +91,8 @@ fn find_or_open<A: Tables>(
     let is_taken = known
         .as_ref()
         .is_some_and(|flow| flow.flags & Flow::<A>::TAKEN != 0);
-    let flow = if let Some(flow) = known.filter(|flow| !is_over(packet, flow, now)) {
-        if packet.is_tcp() {
-            follow(packet, flow);
-        }
-        if flow.seen != now {
-            flow.seen = now;
-            // The reply tuple of a flow that ended may be another's, or a direct connection's, by now.
-            if !flow.is_closed() {
-                twin::ensure_reply(packet, flow, now)?;
-            }
-            if !packet.is_tcp() {
-                bridge::ask_again(flow);
-            }
-        }
+    let flow = if let Some(flow) = known.filter(|flow| !is_over(packet, flow, frontend, now)) {
+        go_on(packet, flow, now)?;
         flow
     } else {
         open::run(skb, packet, frontend, now, is_taken)?;
@@ -106,29 +104,95 @@ fn find_or_open<A: Tables>(
     Ok(flow)
 }
 
+/// A further packet of a flow.
+#[inline(always)]
+pub fn go_on<A: Tables>(
+    packet: &Transport<A>,
+    flow: &mut Flow<A>,
+    now: u32,
+) -> Result<(), Verdict> {
+    // The pieces that follow have no ports, so they could not follow (rule 98).
+    if packet.is_fragment {
+        return Err(Verdict::Fragment);
+    }
+    if !packet.is_udp() {
+        follow(packet, flow);
+    }
+    if config::resets_dead() && packet.is_tcp() && is_dead(flow) {
+        twin::note_reset(packet, flow);
+        return Err(Verdict::EndpointGone);
+    }
+    if flow.seen != now {
+        flow.seen = now;
+        // The reply tuple of a flow that ended may be another's, or a direct connection's, by now.
+        if !flow.is_closed() {
+            twin::ensure_reply(packet, flow, now)?;
+        }
+        if packet.is_udp() {
+            bridge::ask_again(flow);
+        }
+    }
+    Ok(())
+}
+
 /// The forward entry that was made just now.
 #[inline(always)]
-fn find_flow<A: Tables>(packet: &Transport<A>) -> Result<&'static mut Flow<A>, Verdict> {
+pub fn find_flow<A: Tables>(packet: &Transport<A>) -> Result<&'static mut Flow<A>, Verdict> {
     maps::find_flow(&packet.tuple).ok_or(Verdict::FlowTableFull)
 }
 
-/// Whether the packet begins a new flow on an old one's tuple.
+/// Whether the packet does not belong to the flow that its tuple has: it begins a new one, or none.
 #[inline(always)]
-fn is_over<A: Tables>(packet: &Transport<A>, flow: &Flow<A>, now: u32) -> bool {
-    if packet.is_tcp() {
-        // A SYN after anything else came from the client is a new connection from a reused port (rule
-        // 80); a SYN after nothing but SYNs is a retransmission and keeps its endpoint (rule 79), unless
-        // it is too long after (else a port would stay bound to an endpoint that never answered) or the
-        // endpoint turned out to use the tuple for another connection.
-        packet.is_open()
-            && (flow.flags & (Flow::<A>::OPENED | Flow::<A>::TAKEN) != 0
-                || flow.is_closed()
-                || is_past(flow.seen, now, config::SYN_TIMEOUT))
+fn is_over<A: Tables>(
+    packet: &Transport<A>,
+    flow: &Flow<A>,
+    frontend: &Frontend,
+    now: u32,
+) -> bool {
+    if packet.is_udp() {
+        // A flow has to end when its endpoint does not answer any more or is another's (rules 73 to 75),
+        // and with its service or port. Answers keep it alive as well: a stream from the endpoint needs no
+        // packets from the client.
+        !is_served(flow, frontend)
+            || is_past(flow.seen, now, config::timeout(packet.tuple.proto))
+                && !twin::is_answered(packet, flow, now)
     } else {
-        // Answers keep a flow alive as well: a stream from the endpoint needs no packets from the client.
-        is_past(flow.seen, now, config::timeout(packet.tuple.proto))
-            && !twin::is_answered(packet, flow, now)
+        // A connection outlives its endpoint's place in the slices (rules 53, 77, 78).
+        is_reopened(packet, flow, now)
     }
+}
+
+/// Whether a packet of a connection begins another one.
+///
+/// A SYN after anything else came from the client is a new connection from a reused port (rule 80); a SYN
+/// after nothing but SYNs is a retransmission and keeps its endpoint (rule 79), unless it is too long after
+/// (else a port would stay bound to an endpoint that never answered) or the endpoint turned out to use the
+/// tuple for another connection.
+#[inline(always)]
+pub fn is_reopened<A: Tables>(packet: &Transport<A>, flow: &Flow<A>, now: u32) -> bool {
+    packet.is_open()
+        && (flow.flags & (Flow::<A>::OPENED | Flow::<A>::TAKEN) != 0
+            || flow.is_closed()
+            || is_past(flow.seen, now, config::SYN_TIMEOUT))
+}
+
+/// Whether the endpoint of a flow is one of the frontend's service still, and answers.
+#[inline(always)]
+fn is_served<A: Tables>(flow: &Flow<A>, frontend: &Frontend) -> bool {
+    flow.traffic == traffic_index(frontend.service, A::FAMILY)
+        && maps::has_state::<A>(flow.endpoint, Endpoint::<A>::SERVING)
+}
+
+/// Whether this is the forward entry of a flow through a VIP.
+#[inline(always)]
+pub fn is_of_service<A: Tables>(flow: &Flow<A>) -> bool {
+    flow.traffic != Flow::<A>::NO_SERVICE && flow.flags & Flow::<A>::REPLY == 0
+}
+
+/// Whether the endpoint of a flow has left every slice.
+#[inline(always)]
+fn is_dead<A: Tables>(flow: &Flow<A>) -> bool {
+    is_of_service(flow) && !maps::has_state::<A>(flow.endpoint, Endpoint::<A>::KNOWN)
 }
 
 /// Notes what a segment from the client says about the connection.

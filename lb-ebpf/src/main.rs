@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   client --ingress--> enter -> parse -> frontend? -> flow (or open one) -> DNAT    --> stack
+//!                                         else a VIP? -> flow, or refuse
 //!   client <--egress--- enter -> parse ->              reply flow?        -> rev-NAT <-- stack
 //!           each packet that concerns a service ends in one counted verdict (exit)
 //! ```
@@ -16,6 +17,7 @@
     reason = "what the program macros generate is not ours to describe"
 )]
 
+mod affinity;
 mod bridge;
 mod config;
 mod egress;
@@ -26,8 +28,10 @@ mod maps;
 mod moved;
 mod open;
 mod reject;
+mod sctp;
 mod skb;
 mod twin;
+mod vips;
 
 use aya_ebpf::{
     bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},
@@ -37,6 +41,7 @@ use aya_ebpf::{
 use lb_common::{
     address::{V4, V6},
     headers::ethertype,
+    ip::Side,
     verdict::Action,
 };
 
@@ -88,8 +93,13 @@ impl Hook for Ingress {
 
     #[inline(always)]
     fn run_rare<A: Tables>(skb: &mut Skb, l3: u16, exit: Exit) -> Exit {
-        match exit {
+        let exit = match exit {
             Exit::Icmp => icmp::to_endpoint::<A>(skb, l3),
+            Exit::Vip => vips::run::<A>(skb, l3),
+            exit => exit,
+        };
+        match exit {
+            Exit::Sctp => sctp::run::<A>(skb, l3, Side::Dst),
             Exit::Counted(why) if matches!(why.action(), Action::Reply) => {
                 reject::run::<A>(skb, l3, why)
             }
@@ -110,6 +120,7 @@ impl Hook for Egress {
     fn run_rare<A: Tables>(skb: &mut Skb, l3: u16, exit: Exit) -> Exit {
         match exit {
             Exit::Icmp => icmp::to_client::<A>(skb, l3),
+            Exit::Sctp => sctp::run::<A>(skb, l3, Side::Src),
             exit => exit,
         }
     }

@@ -156,11 +156,52 @@ pub fn find_frontend<A: Tables>(key: &FrontendKey<A>) -> Option<&'static Fronten
     unsafe { A::frontends().get(key) }
 }
 
-/// The endpoint in a slot.
+/// The id of the endpoint in a slot.
 #[inline(always)]
-pub fn find_endpoint<A: Tables>(slot: u32) -> Option<&'static Endpoint<A>> {
-    let id = A::slots().get(slot)?;
-    A::endpoints().get(endpoint_index(*id))
+pub fn find_slot<A: Tables>(slot: u32) -> Option<u32> {
+    A::slots().get(slot).copied()
+}
+
+/// The endpoint with that id; none if its place was never used or is another's by now.
+#[inline(always)]
+pub fn find_endpoint<A: Tables>(id: u32) -> Option<&'static Endpoint<A>> {
+    let endpoint = A::endpoints().get(endpoint_index(id))?;
+    if id == 0 || endpoint.id != id {
+        None
+    } else {
+        Some(endpoint)
+    }
+}
+
+/// Whether the endpoint with that id has one of these bits of [`Endpoint::state`].
+#[inline(always)]
+pub fn has_state<A: Tables>(id: u32, state: u16) -> bool {
+    find_endpoint::<A>(id).is_some_and(|endpoint| endpoint.state & state != 0)
+}
+
+/// A range of VIPs; none behind the last one.
+#[inline(always)]
+pub fn find_range<A: Tables>(index: u32) -> Option<&'static VipRange<A>> {
+    let range = A::ranges().get(index)?;
+    if range.flags == 0 { None } else { Some(range) }
+}
+
+/// Where a client's new flows go, in place.
+#[inline(always)]
+pub fn find_affinity<A: Tables>(key: &AffinityKey<A>) -> Option<&'static mut Affinity> {
+    let affinity = A::affinity().get_ptr_mut(key)?;
+    // SAFETY: as in `find_flow`.
+    Some(unsafe { &mut *affinity })
+}
+
+/// Notes where a client's new flows go, unless another CPU has just done so. Without room it is not noted.
+#[inline(always)]
+pub fn insert_affinity<A: Tables>(key: &AffinityKey<A>, affinity: &Affinity) {
+    let insert = || A::affinity().insert(key, affinity, u64::from(BPF_NOEXIST));
+    // EBUSY: see `store`.
+    if insert() == Err(EBUSY) {
+        let _ = insert();
+    }
 }
 
 /// A flow's entry, in place.

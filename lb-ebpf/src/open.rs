@@ -9,7 +9,7 @@ use lb_common::{
 };
 
 use crate::{
-    bridge, config,
+    affinity, bridge, config,
     maps::{self, Refused, Tables},
     skb::Skb,
     twin::is_idle,
@@ -29,13 +29,26 @@ pub fn run<A: Tables>(
     is_taken: bool,
 ) -> Result<(), Verdict> {
     if frontend.slot_count == 0 {
-        return Err(Verdict::NoEndpoint);
+        return Err(if frontend.flags & Frontend::DROP == 0 {
+            Verdict::NoEndpoint
+        } else {
+            Verdict::NoLocalEndpoint
+        });
+    }
+    // The pieces that follow have no ports, so they could not follow (rule 98). Refusing needs no more
+    // than the first.
+    if packet.is_fragment {
+        return Err(Verdict::Fragment);
     }
     let hash = packet.tuple.hash(config::hash_seed());
     // Multiply and shift instead of a division: uniform over the range as the hash is over 2^32.
     let slot = (u64::from(hash) * u64::from(frontend.slot_count)) >> 32;
-    let endpoint = maps::find_endpoint::<A>(frontend.slot_base.wrapping_add(slot as u32))
+    let mut id = maps::find_slot::<A>(frontend.slot_base.wrapping_add(slot as u32))
         .ok_or(Verdict::BadSlot)?;
+    if frontend.affinity != 0 {
+        id = affinity::ensure(packet, frontend, id, now);
+    }
+    let endpoint = maps::find_endpoint::<A>(id).ok_or(Verdict::BadSlot)?;
     let mut flow = Flow {
         peer: endpoint.addr,
         peer_port: endpoint.port,

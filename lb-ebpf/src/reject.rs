@@ -5,9 +5,9 @@
 //! unreachable. Right for super-packets and for checksums that are left to the device (finding 7).
 
 use lb_common::{
-    headers::{Tcp, Udp, len},
+    headers::{Tcp, len},
     parse::{Packet, Transport, parse},
-    reply::{Segment, icmp_room, is_plain, write_reset, write_unreachable},
+    reply::{Segment, embedded_len, icmp_room, is_plain, write_reset, write_unreachable},
     verdict::Verdict,
 };
 
@@ -32,8 +32,8 @@ fn answer<A: Tables>(skb: &mut Skb, l3: u16) -> Result<(), Verdict> {
     let Some(Packet::Transport(packet)) = parse::<A>(&skb.cursor(), l3) else {
         return Err(Verdict::Unanswered);
     };
-    // A reset is never answered (RFC 9293, section 3.10.7.1).
-    if packet.flags & Tcp::RST != 0 || !is_plain(&packet) {
+    // A reset is never answered (RFC 9293, section 3.10.7.1), nor what is shorter than an answer embeds.
+    if packet.flags & Tcp::RST != 0 || !is_plain(&packet) || !is_whole(skb, &packet) {
         return Err(Verdict::Unanswered);
     }
     if !maps::take_reject(config::now(), config::reject_limit()) {
@@ -49,6 +49,12 @@ fn answer<A: Tables>(skb: &mut Skb, l3: u16) -> Result<(), Verdict> {
     Ok(())
 }
 
+/// Whether there is all that an ICMP error embeds: more than the parser has seen, of SCTP.
+#[inline(always)]
+fn is_whole<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> bool {
+    !packet.is_sctp() || skb.cursor().get::<[u16; 10]>(packet.l4).is_some()
+}
+
 #[inline(always)]
 fn reset<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Option<()> {
     let segment = Segment::read(&skb.cursor(), packet)?;
@@ -62,7 +68,7 @@ fn reset<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Option<()> {
 #[inline(always)]
 fn unreachable<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Option<()> {
     let state = skb.checksum_state(packet.checksum_offset())?;
-    if !skb.cut(packet.l4 + len::<Udp>()) || !skb.make_room(icmp_room::<A>()) {
+    if !skb.cut(packet.l4 + embedded_len(packet)) || !skb.make_room(icmp_room::<A>()) {
         return None;
     }
     write_unreachable(&mut skb.cursor(), packet, state)

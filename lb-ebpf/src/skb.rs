@@ -15,7 +15,7 @@ use lb_common::{
     ip::Ip,
     parse::{L2, Transport, parse_l2},
     reply::ChecksumState,
-    translate::{Change, Target, translate},
+    translate::{Change, Target, set_crc, translate},
     verdict::Verdict,
 };
 
@@ -126,7 +126,22 @@ impl Skb {
         to: &Target<A>,
     ) -> Result<(), Verdict> {
         let change = translate(&mut self.cursor(), packet, to).ok_or(Verdict::NotWritable)?;
+        if packet.is_sctp() {
+            return match change.ports {
+                None => Ok(()),
+                Some(_) => self.fix_crc(packet, to).ok_or(Verdict::NotWritable),
+            };
+        }
         self.fix_checksum(packet, &change)
+    }
+
+    /// SCTP: mends the checksum for other ports, if it is not left to the device.
+    #[inline(always)]
+    fn fix_crc<A: Ip>(&mut self, packet: &Transport<A>, to: &Target<A>) -> Option<()> {
+        match self.checksum_state(packet.checksum_offset())? {
+            ChecksumState::Partial => Some(()),
+            ChecksumState::Complete => set_crc(&mut self.cursor(), packet, to),
+        }
     }
 
     #[inline(always)]
@@ -137,7 +152,7 @@ impl Skb {
     ) -> Result<(), Verdict> {
         let offset = u32::from(packet.checksum_offset());
         // UDP without a checksum stays without (RFC 768, RFC 6935).
-        let udp = if !packet.is_tcp() {
+        let udp = if packet.is_udp() {
             u64::from(BPF_F_MARK_MANGLED_0)
         } else {
             0

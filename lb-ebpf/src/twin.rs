@@ -72,6 +72,15 @@ pub fn note_client_end<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>) {
     }
 }
 
+/// Notes in both entries that we end the connection by a reset.
+#[inline(never)]
+pub fn note_reset<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>) {
+    flow.flags |= Flow::<A>::RST;
+    if let Some(reply) = find_reply(&flow.reply_key(&packet.tuple)) {
+        reply.flags |= Flow::<A>::RST;
+    }
+}
+
 /// Notes in both entries that the endpoint ends the connection.
 #[inline(never)]
 pub fn note_endpoint_end<A: Tables>(packet: &Transport<A>, reply: &mut Flow<A>) {

@@ -32,6 +32,7 @@ const RULES: &[Rule] = &[
             "lb-common/src/headers.rs",
             "lb-common/src/tables.rs",
             "lb-common/src/flow.rs",
+            "lb-common/src/opaque.rs",
             "lb-ebpf/src/",
             "lb-userspace/src/datapath/",
             "lb-userspace/src/datapath.rs",

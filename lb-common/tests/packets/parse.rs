@@ -183,8 +183,8 @@ fn headers_that_contradict_themselves_are_none_of_ours() {
         ("IPv4 under the EtherType of IPv6", &v4, 12, 0x86),
         ("IPv4 that carries ICMPv6", &v4, 14 + 9, 58),
         ("IPv6 that carries ICMP", &v6, 14 + 6, 1),
-        ("SCTP", &v4, 14 + 9, 132),
-        ("SCTP", &v6, 14 + 6, 132),
+        ("DCCP", &v4, 14 + 9, 33),
+        ("DCCP", &v6, 14 + 6, 33),
     ];
     for (shows, net, at, byte) in rows {
         let mut bytes = Frame::tcp(net.client, net.vip, flag::SYN).bytes();

@@ -4,13 +4,15 @@
 //! reason to throw away what is served: the pinned map stays, and the size is told to take effect after
 //! a clean-up.
 
+use std::io;
+
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
     maps::{Map, MapInfo},
-    programs::SchedClassifier,
+    programs::{ProgramError, SchedClassifier},
 };
 use lb_common::{
-    flow::tick_shift,
+    flow::{tick_shift, ticks_of},
     tables::{MAX_ENDPOINTS, SCHEMA_VERSION},
 };
 
@@ -18,6 +20,9 @@ use super::{DatapathError, pins::Pins};
 
 /// Programs and maps, compiled for BPF by the build script.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-ebpf.o"));
+
+/// How often a program is offered to the kernel when signals come in between.
+const LOAD_TRIES: usize = 5;
 
 /// How many entries the maps have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,12 +59,28 @@ pub struct Settings {
     pub seed: u64,
     /// Whether the programs log new flows and failures.
     pub log: bool,
-    /// Whether TCP clients of endpoints that have left every slice are reset.
+    /// Whether TCP connections to an endpoint that has left every slice are reset; else they are left alone
+    /// (rule 78).
     pub tcp_reset_dead: bool,
-    /// Idle seconds after which a TCP flow may be forgotten.
+    /// Seconds of silence after which a TCP or SCTP flow no longer keeps its tuple from others.
     pub tcp_timeout_seconds: u32,
-    /// Idle seconds after which a UDP flow may be forgotten.
+    /// Seconds of silence after which a UDP flow is forgotten.
     pub udp_timeout_seconds: u32,
+}
+
+impl Default for Settings {
+    /// With the timeouts that kube-proxy sets or Linux has (rule 82).
+    fn default() -> Self {
+        Self {
+            sizes: Sizes::default(),
+            hz: 250,
+            seed: 0,
+            log: false,
+            tcp_reset_dead: false,
+            tcp_timeout_seconds: 86_400,
+            udp_timeout_seconds: 180,
+        }
+    }
 }
 
 /// Every map, with the names that kernel, user and test side share.
@@ -97,15 +118,24 @@ pub fn load(settings: &Settings, pins: Option<&Pins>) -> Result<Ebpf, DatapathEr
         hz,
         seed,
         log,
-        ..
+        tcp_reset_dead,
+        tcp_timeout_seconds,
+        udp_timeout_seconds,
     } = settings;
     let shift = tick_shift(*hz);
+    let tcp_reset_dead = u32::from(*tcp_reset_dead);
+    let tcp_timeout = ticks_of(*tcp_timeout_seconds, *hz);
+    let udp_timeout = ticks_of(*udp_timeout_seconds, *hz);
     let level = if *log { aya_log::Level::Trace as u8 } else { 0 };
     let mut loader = EbpfLoader::new();
     loader
         .verifier_log_level(VerifierLogLevel::STATS)
         .override_global("HASH_SEED", seed, true)
         .override_global("CLOCK_SHIFT", &shift, true)
+        .override_global("HZ", hz, true)
+        .override_global("TCP_RESET_DEAD", &tcp_reset_dead, true)
+        .override_global("TCP_TIMEOUT", &tcp_timeout, true)
+        .override_global("UDP_TIMEOUT", &udp_timeout, true)
         .override_global(aya_log::LEVEL, &level, true);
     for name in MAPS {
         if let Some(entries) = entries(name, sizes) {
@@ -120,14 +150,30 @@ pub fn load(settings: &Settings, pins: Option<&Pins>) -> Result<Ebpf, DatapathEr
     }
     let mut ebpf = loader.load(OBJECT)?;
     for name in PROGRAMS {
-        program(&mut ebpf, name)?
-            .load()
-            .map_err(|source| DatapathError::Program {
-                name,
-                source: Box::new(source),
-            })?;
+        load_program(&mut ebpf, name)?;
     }
     Ok(ebpf)
+}
+
+/// Loads one program, again if a signal came in between: the verifier stops for any that is pending and
+/// leaves it to the caller to ask once more (EAGAIN; libbpf does the same).
+fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), DatapathError> {
+    let program = program(ebpf, name)?;
+    let mut result = program.load();
+    for _ in 1..LOAD_TRIES {
+        match &result {
+            Err(ProgramError::LoadError { io_error, .. })
+                if io_error.kind() == io::ErrorKind::WouldBlock =>
+            {
+                result = program.load();
+            }
+            _ => break,
+        }
+    }
+    result.map_err(|source| DatapathError::Program {
+        name,
+        source: Box::new(source),
+    })
 }
 
 /// Loads the object for its program `clock` alone, with maps of its own that go with it.
@@ -136,12 +182,7 @@ pub fn load(settings: &Settings, pins: Option<&Pins>) -> Result<Ebpf, DatapathEr
 /// [`DatapathError`]: the kernel's refusal.
 pub fn load_clock() -> Result<Ebpf, DatapathError> {
     let mut ebpf = EbpfLoader::new().load(OBJECT)?;
-    program(&mut ebpf, "clock")?
-        .load()
-        .map_err(|source| DatapathError::Program {
-            name: "clock",
-            source: Box::new(source),
-        })?;
+    load_program(&mut ebpf, "clock")?;
     Ok(ebpf)
 }
 
@@ -153,7 +194,7 @@ pub fn program<'a>(
     ebpf: &'a mut Ebpf,
     name: &'static str,
 ) -> Result<&'a mut SchedClassifier, DatapathError> {
-    let missing = aya::programs::ProgramError::UnexpectedProgramType;
+    let missing = ProgramError::UnexpectedProgramType;
     ebpf.program_mut(name)
         .ok_or(missing)
         .and_then(TryInto::try_into)

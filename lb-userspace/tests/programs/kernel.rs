@@ -3,26 +3,23 @@
 use std::{fs, net::SocketAddr, os::unix::fs::MetadataExt as _};
 
 use aya::{
-    maps::{Map, MapData, PerCpuArray},
+    maps::{MapData, PerCpuArray},
     programs::{TestRun as _, TestRunOptions},
 };
-use duolb::{
-    control::maps::FamilyMaps,
-    datapath::{
-        Object,
-        object::{self, Settings, Sizes},
-        tables::KernelMaps,
-    },
+use duolb::datapath::{
+    Object,
+    object::{self, Settings, Sizes},
 };
 use lb_common::{
-    address::{Address, Family, V4, V6},
-    tables::{Endpoint, Frontend, FrontendKey, Traffic, endpoint_id, traffic_index},
+    address::Family,
+    tables::{Frontend, Traffic, traffic_index},
     verdict::{Action, Verdict},
 };
 
 use crate::{
-    packet::{Frame, TCP, UDP, verify},
+    packet::{Frame, SCTP, TCP, UDP, verify},
     state::Flows,
+    tables::Tables,
 };
 
 /// Which program.
@@ -69,12 +66,10 @@ pub struct Outcome {
 
 pub struct Kernel {
     pub object: Object,
-    pub maps: KernelMaps,
+    pub tables: Tables,
     pub flows: Flows,
     verdicts: PerCpuArray<MapData, u64>,
     traffic: PerCpuArray<MapData, Traffic>,
-    /// The first slot that no range has yet.
-    next_slot: u32,
 }
 
 /// The sizes most tests get by with.
@@ -85,6 +80,16 @@ pub const SMALL: Sizes = Sizes {
     affinity: 64,
 };
 
+/// What most tests load the programs with.
+pub fn settings() -> Settings {
+    Settings {
+        sizes: SMALL,
+        hz: 250,
+        seed: 42,
+        ..Settings::default()
+    }
+}
+
 impl Kernel {
     /// Loads the programs with small maps; `None`, saying why, if that takes rights we do not have.
     pub fn load() -> Option<Self> {
@@ -92,80 +97,74 @@ impl Kernel {
     }
 
     pub fn load_sized(sizes: Sizes) -> Option<Self> {
+        Self::load_with(&Settings {
+            sizes,
+            ..settings()
+        })
+    }
+
+    pub fn load_with(settings: &Settings) -> Option<Self> {
         // The owner of one's own entry in /proc is who one is.
         if fs::metadata("/proc/self").map_or(true, |own| own.uid() != 0) {
             eprintln!("skipped: loading BPF programs takes root");
             return None;
         }
-        let settings = Settings {
-            sizes,
-            hz: 250,
-            seed: 42,
-            log: false,
-            tcp_reset_dead: false,
-            tcp_timeout_seconds: 86_400,
-            udp_timeout_seconds: 180,
-        };
-        let mut object = object::load(&settings, None).expect("the programs load");
-        // The control plane's half takes this map away; a second handle to it for us.
-        let Some(Map::PerCpuArray(traffic)) = object.map("TRAFFIC") else {
-            panic!("TRAFFIC is a per-CPU array");
-        };
-        let id = traffic.info().unwrap().id();
-        let traffic = Map::PerCpuArray(MapData::from_id(id).unwrap());
+        let mut object = object::load(settings, None).expect("the programs load");
+        object::program(&mut object, "clock")
+            .unwrap()
+            .load()
+            .expect("the empty program loads");
         Some(Self {
-            maps: KernelMaps::take(&mut object).unwrap(),
+            tables: Tables::take(&mut object),
             flows: Flows::take(&mut object),
             verdicts: object.take_map("VERDICTS").unwrap().try_into().unwrap(),
-            traffic: traffic.try_into().unwrap(),
+            traffic: object.take_map("TRAFFIC").unwrap().try_into().unwrap(),
             object,
-            next_slot: 0,
         })
     }
 
-    /// Points the frontend `vip`, TCP and UDP, to a new range of slots with `endpoints`, as the agent
-    /// does; returns the range's start.
-    pub fn serve(&mut self, vip: SocketAddr, service: u32, endpoints: &[SocketAddr]) -> u32 {
-        let base = self.next_slot;
-        self.next_slot += u32::try_from(endpoints.len()).unwrap();
-        match Family::of(&vip.ip()) {
-            Family::V4 => self.serve_from::<V4>(base, vip, service, endpoints),
-            Family::V6 => self.serve_from::<V6>(base, vip, service, endpoints),
-        }
-        base
+    /// Points the frontend `vip`, of every protocol, to a new range of slots with `endpoints`, as the agent
+    /// does; endpoints that it does not name stay what they are.
+    pub fn serve(&mut self, vip: SocketAddr, service: u32, endpoints: &[SocketAddr]) {
+        self.serve_as(vip, service, endpoints, 0, 0);
     }
 
-    fn serve_from<A: Address>(
+    /// Likewise with session affinity of so many seconds.
+    pub fn stick(
         &mut self,
-        slot_base: u32,
         vip: SocketAddr,
         service: u32,
         endpoints: &[SocketAddr],
-    ) where
-        KernelMaps: FamilyMaps<A>,
-    {
-        let endpoints: Vec<_> = (slot_base..)
-            .zip(endpoints)
-            .map(|(index, at)| Endpoint {
-                id: endpoint_id(index, 1),
-                service,
-                state: Endpoint::<A>::KNOWN | Endpoint::<A>::SERVING | Endpoint::<A>::CLUSTER,
-                ..Endpoint::new(A::from_ip(at.ip()).unwrap(), at.port().to_be())
-            })
-            .collect();
-        let ids: Vec<u32> = endpoints.iter().map(|endpoint| endpoint.id).collect();
-        self.maps.put_endpoints(&endpoints).unwrap();
-        self.maps.write_slots(slot_base, &ids).unwrap();
+        affinity: u32,
+    ) {
+        self.serve_as(vip, service, endpoints, affinity, 0);
+    }
+
+    /// Likewise with these [`Frontend::flags`].
+    pub fn serve_as(
+        &mut self,
+        vip: SocketAddr,
+        service: u32,
+        endpoints: &[SocketAddr],
+        affinity: u32,
+        flags: u32,
+    ) {
         let frontend = Frontend {
-            slot_base,
+            slot_base: self.tables.write_slots(vip.ip(), service, endpoints),
             slot_count: u32::try_from(endpoints.len()).unwrap(),
             service,
-            flags: 0,
-            affinity: 0,
+            flags,
+            affinity,
         };
-        for proto in [TCP, UDP] {
-            let key = FrontendKey::new(A::from_ip(vip.ip()).unwrap(), vip.port().to_be(), proto);
-            self.maps.put_frontend(&key, &frontend).unwrap();
+        for proto in [TCP, UDP, SCTP] {
+            self.tables.put_frontend(vip, proto, &frontend);
+        }
+    }
+
+    /// Takes the frontend away, for every protocol.
+    pub fn withdraw(&mut self, vip: SocketAddr) {
+        for proto in [TCP, UDP, SCTP] {
+            self.tables.remove_frontend(vip, proto);
         }
     }
 

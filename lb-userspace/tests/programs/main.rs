@@ -4,6 +4,7 @@
 //! leaves must equal the one built anew with the right addresses, so its checksums are right as well;
 //! the tables hold for both families. Needs root; without, each test says so and passes.
 
+mod affinity;
 mod bridge;
 mod collisions;
 mod cost;
@@ -12,6 +13,7 @@ mod fragments;
 mod given_back;
 mod icmp;
 mod kernel;
+mod left;
 mod nat;
 #[expect(
     dead_code,
@@ -21,8 +23,11 @@ mod nat;
 mod packet;
 mod random;
 mod refusals;
+mod sctp;
 mod slots;
 mod stack;
 mod state;
+mod tables;
+mod unknown;
 mod untouched;
 mod verdicts;

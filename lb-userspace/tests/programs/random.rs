@@ -5,16 +5,19 @@
 //! packet whose checksums were right leaves with right ones.
 
 use std::{
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
-use lb_common::verdict::{Action, Verdict};
+use lb_common::{
+    tables::VipRange,
+    verdict::{Action, Verdict},
+};
 use rand::{Rng as _, RngExt as _, SeedableRng as _, rngs::SmallRng};
 
 use crate::{
     kernel::{Hook, Kernel, REDIRECT, SHOT, UNSPEC},
-    packet::{Frame, Net, TCP, UDP, both, flag, verify},
+    packet::{Frame, Net, SCTP, TCP, UDP, both, flag, verify},
 };
 
 const PACKETS: usize = 1_000_000;
@@ -26,10 +29,24 @@ const BATCH: usize = 10_000;
 const SHORTEST: usize = 14;
 const LONGEST: usize = 300;
 
+/// A port of the VIP that is not served, and an address of the Services' that nobody has.
+fn unknown(net: &Net) -> SocketAddr {
+    SocketAddr::new(net.vip.ip(), 81)
+}
+
+fn unallocated(net: &Net) -> SocketAddr {
+    let ip = if net.is_v6 {
+        "fd00:10:96::77"
+    } else {
+        "10.96.0.77"
+    };
+    SocketAddr::new(ip.parse().unwrap(), 80)
+}
+
 /// Valid packets of every kind that concerns a service or nearly does.
 fn valid(net: &Net) -> Vec<Vec<u8>> {
     let mut frames = vec![];
-    for proto in [TCP, UDP] {
+    for proto in [TCP, UDP, SCTP] {
         let of = |src, dst, flags| Frame::of(proto, src, dst, flags);
         let sent = of(net.client, net.vip, flag::SYN);
         let delivered = sent.clone().to(net.endpoint());
@@ -48,6 +65,8 @@ fn valid(net: &Net) -> Vec<Vec<u8>> {
             of(net.neighbour, net.vip, flag::RST),
             sent.clone().to(net.other_vip),
             sent.clone().to(net.stranger),
+            sent.clone().to(unknown(net)),
+            of(net.neighbour, unallocated(net), flag::SYN),
             sent.clone().fragment(0, true),
             sent.clone().fragment(3, true),
             sent.clone().tagged(&[0x88a8, 0x8100]),
@@ -142,8 +161,17 @@ fn a_million_random_packets_are_left_alone_or_counted() {
     let addresses = addresses();
     let mut seeds = vec![];
     for net in both() {
-        kernel.serve(net.vip, 1, &net.endpoints[..3]);
+        kernel.stick(net.vip, 1, &net.endpoints[..3], 10);
         kernel.serve(net.other_vip, 2, &[]);
+        kernel.tables.mark(net.vip.ip());
+        let (first, bits) = if net.is_v6 {
+            ("fd00:10:96::", 112)
+        } else {
+            ("10.96.0.0", 16)
+        };
+        let flags = VipRange::<()>::VIPS | VipRange::<()>::SERVICE_CIDR;
+        let range = (first.parse().unwrap(), bits, flags);
+        kernel.tables.write_ranges(&[range]);
         seeds.extend(valid(&net));
     }
     let (mut packet, mut out) = (vec![], vec![0; 8 * LONGEST]);

@@ -2,12 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
-use duolb::control::maps::FamilyMaps as _;
-use lb_common::{
-    address::{Address as _, V4, V6},
-    tables::{Frontend, FrontendKey},
-    verdict::Verdict,
-};
+use lb_common::{tables::Frontend, verdict::Verdict};
 
 use crate::{
     kernel::{Dropped, Ingress, Kernel},
@@ -102,16 +97,21 @@ fn a_frontend_whose_slots_do_not_exist_drops_and_counts() {
         affinity: 0,
     };
     for net in both() {
-        let (ip, port) = (net.vip.ip(), net.vip.port().to_be());
-        if let Some(vip) = V4::from_ip(ip) {
-            let key = FrontendKey::new(vip, port, TCP);
-            kernel.maps.put_frontend(&key, &frontend).unwrap();
-        }
-        if let Some(vip) = V6::from_ip(ip) {
-            let key = FrontendKey::new(vip, port, TCP);
-            kernel.maps.put_frontend(&key, &frontend).unwrap();
-        }
+        kernel.tables.put_frontend(net.vip, TCP, &frontend);
         let sent = Frame::tcp(net.client, net.vip, flag::SYN);
         kernel.check("no such slot", Ingress, &sent, Dropped(Verdict::BadSlot));
+    }
+}
+
+#[test]
+fn a_slot_whose_endpoint_has_gone_to_another_generation_drops_and_counts() {
+    let Some(mut kernel) = Kernel::load() else {
+        return;
+    };
+    for net in both() {
+        kernel.serve(net.vip, WEB, &[net.endpoint()]);
+        kernel.tables.replace(WEB, net.endpoint(), net.endpoints[1]);
+        let sent = Frame::tcp(net.client, net.vip, flag::SYN);
+        kernel.check("another's", Ingress, &sent, Dropped(Verdict::BadSlot));
     }
 }

@@ -21,6 +21,7 @@ pub struct Entry {
     pub peer: SocketAddr,
     pub client_port: u16,
     pub traffic: u32,
+    pub endpoint: u32,
     pub seen: u32,
     pub flags: u16,
 }
@@ -98,6 +99,7 @@ where
         peer: SocketAddr::new(flow.peer.to_ip(), u16::from_be(flow.peer_port)),
         client_port: u16::from_be(flow.client_port),
         traffic: flow.traffic,
+        endpoint: flow.endpoint,
         seen: flow.seen,
         flags: flow.flags,
     })
@@ -112,7 +114,7 @@ where
         peer: A::from_ip(entry.peer.ip()).unwrap(),
         peer_port: entry.peer.port().to_be(),
         client_port: entry.client_port.to_be(),
-        endpoint: 0,
+        endpoint: entry.endpoint,
         traffic: entry.traffic,
         seen: entry.seen,
         mac: [0; 3],

@@ -48,8 +48,8 @@ fn rows(net: &Net) -> Vec<(&'static str, Vec<u8>)> {
     };
     let (client, vip) = (net.client, net.vip);
     let icmp = |kind| Frame::icmp(client.ip(), vip.ip(), kind, &Frame::udp(client, vip), 0);
-    let mut sctp = Frame::udp(client, vip).bytes();
-    sctp[if net.is_v6 { 20 } else { 23 }] = 132;
+    let mut dccp = Frame::udp(client, vip).bytes();
+    dccp[if net.is_v6 { 20 } else { 23 }] = 33;
     let mut bad_version = Frame::tcp(client, vip, flag::SYN).bytes();
     bad_version[14] ^= 0x80;
     let to_vip = Frame::tcp(client, vip, flag::SYN);
@@ -79,7 +79,7 @@ fn rows(net: &Net) -> Vec<(&'static str, Vec<u8>)> {
             Frame::udp(net.endpoint(), net.neighbour).bytes(),
         ),
         ("from the VIP", Frame::udp(vip, client).bytes()),
-        ("SCTP to the VIP", sctp),
+        ("DCCP to the VIP", dccp),
         ("of another IP version", bad_version),
         (
             "three VLAN tags",

@@ -1,6 +1,11 @@
 //! Every verdict there is, reached by a packet, or the reason why none can reach it.
 
-use lb_common::verdict::Verdict;
+use std::net::SocketAddr;
+
+use lb_common::{
+    tables::{Frontend, VipRange},
+    verdict::Verdict,
+};
 
 use crate::{
     kernel::{Egress, Hook, Ingress, Kernel},
@@ -54,10 +59,15 @@ fn way(verdict: Verdict, net: &Net) -> Way {
             "the parser has seen every byte that is written, and the packet of a test run is linear \
              and not shared, so that writing needs no memory",
         ),
-        Verdict::NoLocalEndpoint
-        | Verdict::UnknownPort
-        | Verdict::Unallocated
-        | Verdict::EndpointGone => Way::None("the datapath does not give it yet"),
+        Verdict::NoLocalEndpoint => Way::By(Ingress, sent.to(net.stranger)),
+        Verdict::UnknownPort => {
+            let port = SocketAddr::new(net.vip.ip(), 81);
+            Way::By(Ingress, sent.to(port))
+        }
+        Verdict::Unallocated => Way::By(Ingress, sent.to(SocketAddr::new(net.router, 80))),
+        Verdict::EndpointGone => Way::Elsewhere(
+            "left::a_tcp_connection_to_an_endpoint_that_is_gone_is_reset_where_that_is_wanted",
+        ),
     }
 }
 
@@ -70,6 +80,13 @@ fn every_verdict_is_reached_by_a_packet_or_has_a_reason_why_not() {
             };
             kernel.serve(net.vip, 1, &[net.endpoint()]);
             kernel.serve(net.other_vip, 2, &[]);
+            kernel.serve_as(net.stranger, 3, &[], 0, Frontend::DROP);
+            kernel.tables.mark(net.vip.ip());
+            let whole = if net.is_v6 { 128 } else { 32 };
+            kernel.tables.write_ranges(&[
+                (net.vip.ip(), whole, VipRange::<()>::VIPS),
+                (net.router, whole, VipRange::<()>::SERVICE_CIDR),
+            ]);
             let opens = Frame::tcp(net.client, net.vip, flag::SYN);
             kernel.pass("opens", &opens, net.endpoint());
             match way(*verdict, &net) {

@@ -5,6 +5,7 @@
 //! docs/semantics.md.
 
 mod bystanders;
+mod changes;
 mod collisions;
 mod firewall;
 mod icmp;
@@ -13,3 +14,4 @@ mod offload;
 mod path_mtu;
 mod support;
 mod traffic;
+mod unknown_ports;

@@ -26,7 +26,18 @@ pub mod flag {
 pub const ICMP: u8 = 1;
 pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
+pub const SCTP: u8 = 132;
 pub const ICMPV6: u8 = 58;
+
+/// SCTP chunk types.
+pub mod chunk {
+    pub const DATA: u8 = 0;
+    pub const INIT: u8 = 1;
+    pub const INIT_ACK: u8 = 2;
+    pub const ABORT: u8 = 6;
+    pub const COOKIE_ECHO: u8 = 10;
+    pub const SHUTDOWN_COMPLETE: u8 = 14;
+}
 
 /// IPv6 extension headers by number.
 pub mod ext {
@@ -46,6 +57,10 @@ pub enum L4 {
     },
     Udp {
         has_checksum: bool,
+    },
+    /// By its first chunk, whose value the payload is.
+    Sctp {
+        chunk: u8,
     },
     /// ICMP of either family: type, code, the word behind the checksum; the rest is the payload.
     Icmp {
@@ -97,11 +112,19 @@ impl Frame {
         Self::new(src, dst, L4::Udp { has_checksum: true })
     }
 
-    /// TCP (with `flags`) or UDP, for tables over both.
+    pub fn sctp(src: SocketAddr, dst: SocketAddr, chunk: u8) -> Self {
+        Self::new(src, dst, L4::Sctp { chunk })
+    }
+
+    /// TCP (with `flags`), SCTP (with what says the same) or UDP, for tables over all three.
     pub fn of(proto: u8, src: SocketAddr, dst: SocketAddr, flags: u8) -> Self {
         match proto {
             TCP => Self::tcp(src, dst, flags),
             UDP => Self::udp(src, dst),
+            SCTP if flags & flag::RST != 0 => Self::sctp(src, dst, chunk::ABORT),
+            SCTP if flags & flag::SYN == 0 => Self::sctp(src, dst, chunk::DATA),
+            SCTP if flags & flag::ACK == 0 => Self::sctp(src, dst, chunk::INIT),
+            SCTP => Self::sctp(src, dst, chunk::INIT_ACK),
             other => panic!("no packets of protocol {other} here"),
         }
     }
@@ -195,6 +218,7 @@ impl Frame {
         match self.l4 {
             L4::Tcp { .. } => TCP,
             L4::Udp { .. } => UDP,
+            L4::Sctp { .. } => SCTP,
             L4::Icmp { .. } if self.src.is_ipv4() => ICMP,
             L4::Icmp { .. } => ICMPV6,
         }
@@ -299,6 +323,13 @@ impl Frame {
                 bytes.extend([sport, dport, len.to_be_bytes(), [0, 0]].concat());
                 (6, *has_checksum)
             }
+            L4::Sctp { chunk } => {
+                bytes.extend([sport, dport].concat());
+                bytes.extend([0, 0, 0, 7, 0, 0, 0, 0, *chunk, 0]);
+                let len = u16::try_from(4 + self.payload.len()).unwrap();
+                bytes.extend(len.to_be_bytes());
+                (8, true)
+            }
             L4::Icmp { kind, code, rest } => {
                 bytes.extend([*kind, *code, 0, 0]);
                 bytes.extend(rest.to_be_bytes());
@@ -306,7 +337,10 @@ impl Frame {
             }
         };
         bytes.extend(&self.payload);
-        if has_checksum {
+        if self.proto() == SCTP {
+            let crc = sums::crc32c(&bytes);
+            bytes[field..field + 4].copy_from_slice(&crc);
+        } else if has_checksum {
             let sum = sums::transport(self.src.ip(), self.dst.ip(), self.proto(), &bytes);
             bytes[field..field + 2].copy_from_slice(&sum);
         }

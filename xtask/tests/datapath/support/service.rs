@@ -16,6 +16,7 @@ pub struct Service {
     target: u16,
     endpoints: Vec<Addresses>,
     per_slice: usize,
+    affinity: Option<u32>,
 }
 
 impl Service {
@@ -26,6 +27,7 @@ impl Service {
             target: 8080,
             endpoints: endpoints.into(),
             per_slice: 100,
+            affinity: None,
         }
     }
 
@@ -37,6 +39,14 @@ impl Service {
     /// Fewer endpoints in a slice than Kubernetes' 100.
     pub fn per_slice(self, per_slice: usize) -> Self {
         Self { per_slice, ..self }
+    }
+
+    /// Session affinity by client address for so many seconds.
+    pub fn affinity(self, seconds: u32) -> Self {
+        Self {
+            affinity: Some(seconds),
+            ..self
+        }
     }
 
     /// Its addresses.
@@ -93,7 +103,7 @@ impl Service {
                 "endpoints": endpoints.collect::<Vec<_>>(),
             })
         };
-        let service = json!({
+        let mut service = json!({
             "apiVersion": "v1",
             "kind": "Service",
             "metadata": { "name": self.name() },
@@ -105,6 +115,11 @@ impl Service {
                 "ports": both(json!({ "port": PORT, "targetPort": self.target })),
             },
         });
+        if let Some(seconds) = self.affinity {
+            service["spec"]["sessionAffinity"] = "ClientIP".into();
+            service["spec"]["sessionAffinityConfig"] =
+                json!({ "clientIP": { "timeoutSeconds": seconds } });
+        }
         let chunks = self.endpoints.chunks(self.per_slice).enumerate();
         let slices = chunks.flat_map(|(number, endpoints)| {
             [("IPv4", 0), ("IPv6", 1)].map(|(family, at)| slice((number, family, at), endpoints))
