@@ -1,7 +1,8 @@
 //! Carries out a plan on the maps: the only place that writes them.
 //!
 //! A step that fails does not stop the others (rule 95), but nothing further is done for the same
-//! service port: what follows relies on it. Runs of like steps go out as one call; only if that fails
+//! service port: what follows relies on it. Nor is anything taken away any more from a service port whose
+//! frontend was to pass to that one and did not. Runs of like steps go out as one call; only if that fails
 //! are they repeated one by one, to find out which of them it was.
 
 use std::collections::HashSet;
@@ -45,6 +46,7 @@ pub fn apply<'a>(maps: &mut impl Maps, plan: &'a Plan) -> Applied<'a> {
         }
         for step in run {
             if given_up.contains(&step.id) {
+                given_up.extend(step.op.relies_on());
                 applied.skipped += 1;
                 continue;
             }
@@ -54,6 +56,7 @@ pub fn apply<'a>(maps: &mut impl Maps, plan: &'a Plan) -> Applied<'a> {
                     // A frontend that found no room is missing, and that is all; see Planner::reject.
                     if !is_rejection(&error) && step.id != Step::NO_PORT {
                         given_up.insert(step.id);
+                        given_up.extend(step.op.relies_on());
                     }
                     applied.failed.push((step, error));
                 }
@@ -89,7 +92,7 @@ fn apply_op<A: Address>(maps: &mut impl FamilyMaps<A>, op: &FamilyOp<A>) -> Resu
             maps.put_endpoints(endpoints)
         }
         FamilyOp::WriteSlots { base, ids } => maps.write_slots(*base, ids),
-        FamilyOp::PutFrontend { key, value } => maps.put_frontend(key, value),
+        FamilyOp::PutFrontend { key, value, .. } => maps.put_frontend(key, value),
         FamilyOp::WriteRanges(ranges) => maps.write_ranges(ranges),
         FamilyOp::RemoveFrontend { key } => maps.remove_frontend(key),
     }
@@ -138,7 +141,7 @@ fn apply_family_run<'a, A: Address>(
         FamilyOp::WriteSlots { .. } => write_together(maps, run).is_ok(),
         FamilyOp::PutFrontend { .. } => {
             let entry = |op: &FamilyOp<A>| match op {
-                FamilyOp::PutFrontend { key, value } => Some((*key, *value)),
+                FamilyOp::PutFrontend { key, value, .. } => Some((*key, *value)),
                 _ => None,
             };
             maps.put_frontends(&run.filter_map(entry).collect::<Vec<_>>())

@@ -83,8 +83,57 @@ fn one_changed_endpoint_costs_the_same_among_ten_and_among_ten_thousand_services
         agent.maps_mut().take_calls()
     };
     let expected = Calls {
+        put_endpoints: 1,
+        endpoints: 1,
         write_slots: 1,
         slots: 4,
+        put_frontend: 1,
+        ..Calls::default()
+    };
+    assert_eq!(cost(10), expected);
+    assert_eq!(cost(10_000), expected);
+}
+
+#[test]
+fn a_slice_whose_endpoints_are_all_replaced_costs_four_calls_however_many_ports_and_services() {
+    let with_ports = |i: u16, endpoints: std::ops::Range<u8>| {
+        let mut of = (service(i), slice(i, 0));
+        for (name, port) in [("http", 80), ("admin", 81), ("metrics", 82)] {
+            if name != "http" {
+                of.0.ports.push(ServicePort {
+                    name: name.into(),
+                    port,
+                    ..of.0.ports[0].clone()
+                });
+                of.1.ports.push(SlicePort {
+                    name: name.into(),
+                    port: port + 8000,
+                    ..of.1.ports[0].clone()
+                });
+            }
+        }
+        of.1.endpoints = slice(i, endpoints.end).endpoints[usize::from(endpoints.start)..].to_vec();
+        of
+    };
+    let cost = |services| {
+        let mut agent = agent_with(services, 3);
+        let (service, slice) = with_ports(7, 0..50);
+        agent.handle(Event::ApplyService(service));
+        agent.handle(Event::ApplySlice(slice));
+        agent.sync(Instant::now());
+        // Slots that are not side by side any more.
+        agent.handle(Event::ApplySlice(with_ports(7, 0..60).1));
+        agent.sync(Instant::now());
+        agent.maps_mut().take_calls();
+        agent.handle(Event::ApplySlice(with_ports(7, 60..110).1));
+        agent.sync(Instant::now());
+        agent.maps_mut().take_calls()
+    };
+    let expected = Calls {
+        put_endpoints: 2,
+        endpoints: 3 * (50 + 60),
+        write_slots: 1,
+        slots: 3 * 50,
         put_frontend: 1,
         ..Calls::default()
     };

@@ -91,6 +91,43 @@ fn frontend<A: Address>(
     )
 }
 
+/// Changes one entry behind the agent's back; whether there was one.
+fn spoil(maps: &mut FakeMaps, kind: u8, at: &prop::sample::Index) -> bool {
+    let any = |len: usize| (len > 0).then(|| at.index(len));
+    let spoiled = match kind {
+        0 => any(maps.services.len()).map(|at| {
+            let id = *maps.services.keys().nth(at).expect("that many");
+            maps.services.remove(&id);
+        }),
+        1 => any(maps.v4.frontends.len()).map(|at| {
+            let key = *maps.v4.frontends.keys().nth(at).expect("that many");
+            maps.v4.frontends.remove(&key);
+        }),
+        2 => any(maps.v4.frontends.len()).map(|at| {
+            let value = maps.v4.frontends.values_mut().nth(at).expect("that many");
+            value.slot_count += 1;
+        }),
+        3 => maps
+            .v6
+            .endpoints
+            .iter_mut()
+            .find(|endpoint| endpoint.state != 0)
+            .map(|endpoint| endpoint.addr.0[3] ^= 0x0100_0000),
+        4 => maps
+            .v4
+            .endpoints
+            .iter_mut()
+            .rfind(|endpoint| endpoint.state != 0)
+            .map(|endpoint| endpoint.state = 0),
+        _ => {
+            let used: Vec<_> = maps.v4.frontends.values().collect();
+            let used = used.iter().find(|value| value.slot_count > 0);
+            used.map(|value| maps.v4.slots[value.slot_base as usize] ^= 1)
+        }
+    };
+    spoiled.is_some()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
 
@@ -106,6 +143,47 @@ proptest! {
         worlds in worlds(1..4), seed: u64, batch in 1..8usize, rate in 1..100u8,
     ) {
         travel(FaultyMaps::new(audited(false), rate, seed), &worlds, seed, batch);
+    }
+
+    #[test]
+    fn an_agent_that_is_killed_at_any_moment_leaves_ways_that_are_right_and_its_successor_ends_up_right(
+        worlds in worlds(2..4), seed: u64, writes in 0..40usize,
+    ) {
+        let maps = restart(travel(audited(true), &worlds[..1], seed, 3)).into_maps();
+        let mut agent = Reconciler::new(FaultyMaps::new(maps, 0, seed), "node-1");
+        agent.maps_mut().writes_left = writes;
+        list(&mut agent, worlds[1].objects(seed));
+        // The audit looks at every single write.
+        agent.sync(Instant::now());
+        agent.maps_mut().writes_left = usize::MAX;
+        let mut agent = restart(agent);
+        let last = &worlds[worlds.len() - 1];
+        list(&mut agent, last.objects(!seed));
+        let report = sync(&mut agent, &mut Instant::now());
+        prop_assert_eq!(report.problems, []);
+        prop_assert_eq!(Meaning::of(&agent.maps().inner.inner), last.meaning());
+    }
+
+    #[test]
+    fn maps_that_somebody_else_has_changed_are_found_and_made_right(
+        world in world(), seed: u64, at: prop::sample::Index, kind in 0..6u8,
+    ) {
+        // No audit of the writes: damaged maps lead astray till they are right again.
+        let mut agent = Reconciler::new(FakeMaps::new(64, 64, 256), "node-1");
+        list(&mut agent, world.objects(seed));
+        let mut now = Instant::now();
+        prop_assert!(agent.sync(now).in_sync);
+        prop_assert_eq!(agent.verify(now).unwrap(), 0);
+        if spoil(agent.maps_mut(), kind, &at) {
+            prop_assert!(agent.verify(now).unwrap() > 0);
+            for _ in 0..4 {
+                let report = agent.sync(now);
+                prop_assert!(report.in_sync);
+                now = report.next_retry.unwrap_or(now);
+            }
+            prop_assert_eq!(Meaning::of(agent.maps()), world.meaning());
+        }
+        prop_assert_eq!(agent.verify(now).unwrap(), 0);
     }
 
     #[test]

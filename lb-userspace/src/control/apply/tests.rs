@@ -110,7 +110,12 @@ fn plan(count: u32) -> Plan {
             flags: 0,
             affinity: 0,
         };
-        plan.push(id, None, Op::V4(FamilyOp::PutFrontend { key, value }));
+        let op = FamilyOp::PutFrontend {
+            key,
+            value,
+            before: None,
+        };
+        plan.push(id, None, Op::V4(op));
         let ids: Vec<u32> = (base..base + count).map(|at| endpoint_id(at, 1)).collect();
         let endpoint = |id: &u32| Endpoint {
             id: *id,
@@ -181,6 +186,30 @@ fn a_failure_stops_its_own_service_and_no_other() {
         .map(|value| value.service)
         .collect();
     assert_eq!(served, [0, 2]);
+}
+
+#[test]
+fn who_still_has_a_frontend_that_could_not_pass_on_loses_nothing() {
+    let mut maps = Refusing {
+        inner: FakeMaps::new(8, 8, 8),
+        refused: 1,
+    };
+    let mut plan = Plan::default();
+    plan.push(1, None, Op::PutService(record().into()));
+    let op = FamilyOp::PutFrontend {
+        key: FrontendKey::new(V4(1), 80, 6),
+        value: Frontend::default(),
+        before: Some(2),
+    };
+    plan.push(1, None, Op::V4(op));
+    plan.push(2, None, Op::V4(FamilyOp::LowerEndpoints(vec![])));
+    plan.push(2, None, Op::RemoveService);
+    plan.push(3, None, Op::RemoveService);
+    let applied = apply(&mut maps, &plan);
+    assert_eq!(
+        (applied.done, applied.failed.len(), applied.skipped),
+        (1, 1, 3)
+    );
 }
 
 #[test]

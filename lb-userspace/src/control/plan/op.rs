@@ -45,6 +45,9 @@ pub enum FamilyOp<A> {
         key: FrontendKey<A>,
         /// What happens to them.
         value: Frontend,
+        /// Id of the service port that the frontend leads to so far, if it is in the map. Should this
+        /// fail, it still does.
+        before: Option<u32>,
     },
     /// Make these the ranges in use.
     WriteRanges(Vec<VipRange<A>>),
@@ -128,6 +131,15 @@ impl Plan {
 }
 
 impl Op {
+    /// The service port that goes on being used if this is not done.
+    pub(in super::super) fn relies_on(&self) -> Option<u32> {
+        match self {
+            Self::V4(FamilyOp::PutFrontend { before, .. })
+            | Self::V6(FamilyOp::PutFrontend { before, .. }) => *before,
+            _ => None,
+        }
+    }
+
     /// Place in the order; equal for operations of one kind on one map. Sorting by it is stable, which
     /// keeps the slots of each family in ascending order on a cold start.
     pub(in super::super) fn phase(&self) -> (u8, u8) {

@@ -117,7 +117,11 @@ where
                 .as_ref()
                 .is_none_or(|served| served.value != value)
             {
-                let op = FamilyOp::PutFrontend { key: *key, value };
+                let op = FamilyOp::PutFrontend {
+                    key: *key,
+                    value,
+                    before: served,
+                };
                 plan.push(value.service, service.as_ref(), op.into());
             }
             entry.served = Some(Served { service, value });

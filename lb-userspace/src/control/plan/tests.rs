@@ -1,5 +1,8 @@
 //! The planner's bookkeeping, where the meaning of the maps does not show it: ids and counters.
 
+mod api_server;
+mod worlds;
+
 use lb_common::{
     address::{Address, Family, V4, V6},
     tables::{Endpoint, FrontendKey, endpoint_id},

@@ -42,10 +42,8 @@ pub(super) fn restore_slots<A: Address>(
             List::Local => &mut lists.local,
             List::None => continue,
         };
-        if !backings.contains_key(&value.service) || !exists && range.len > 0 {
-            strays.push((range.base, range.len));
-            unsound.insert(value.service);
-        } else if *place.get_or_insert(range) != range {
+        let is_ours = backings.contains_key(&value.service) && (exists || range.len == 0);
+        if !is_ours || *place.get_or_insert(range) != range {
             strays.push((range.base, range.len));
             unsound.insert(value.service);
         }

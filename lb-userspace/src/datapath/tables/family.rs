@@ -131,3 +131,28 @@ where
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use lb_common::address::V4;
+
+    use super::*;
+
+    #[test]
+    fn ranges_become_what_they_should_be_and_nothing_is_left_behind_them() {
+        let Ok(mut map) = Array::<_, VipRange<V4>>::create(VIP_RANGES, 0) else {
+            eprintln!("skipped: making BPF maps takes root");
+            return;
+        };
+        let range = |addr| VipRange {
+            addr: V4(addr),
+            mask: V4(u32::MAX),
+            flags: VipRange::<V4>::VIPS,
+        };
+        for addrs in [&[1, 2, 3][..], &[1, 4], &[], &[1, 2, 3, 4, 5, 6, 7, 8]] {
+            let wanted: Vec<_> = addrs.iter().map(|addr| range(*addr)).collect();
+            rewrite(&mut map, &wanted).unwrap();
+            assert_eq!(batch::read_used(&map).unwrap(), wanted);
+        }
+    }
+}
