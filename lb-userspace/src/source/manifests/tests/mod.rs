@@ -85,7 +85,7 @@ fn short(update: &Update) -> Vec<String> {
             Event::ApplyServiceCidr(cidr) => format!("+cidr {}", cidr.name),
             Event::DeleteServiceCidr(name) => format!("-cidr {name}"),
             Event::Keep(kind, key) => format!("={kind:?} {key}"),
-        Event::ApplyService(service) => format!("+{}", service.key.name),
+            Event::ApplyService(service) => format!("+{}", service.key.name),
             Event::DeleteService(key) => format!("-{}", key.name),
             Event::ApplySlice(slice) => format!("+slice {}", slice.key.name),
             Event::DeleteSlice(key) => format!("-slice {}", key.name),
