@@ -37,6 +37,17 @@ impl<A: Address> FrontendKey<A> {
             pad: 0,
         }
     }
+
+    /// The key of the mark of a VIP, see [`Frontend::VIP`].
+    #[inline(always)]
+    pub const fn mark(addr: A) -> Self {
+        Self::new(addr, 0, 0)
+    }
+
+    /// Whether this is the key of a mark.
+    pub const fn is_mark(&self) -> bool {
+        self.port == 0 && self.proto == 0
+    }
 }
 
 /// What happens to packets for a frontend: the value of `FRONTENDS_V4` and `FRONTENDS_V6`.

@@ -64,7 +64,7 @@ fn to_endpoint<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<Verdict>
 /// Refuses a packet that belongs to no flow, unless the address is nobody's business.
 #[inline(always)]
 fn refuse<A: Tables>(packet: &Transport<A>) -> Result<(), Verdict> {
-    let mark = FrontendKey::new(packet.tuple.dst, 0, 0);
+    let mark = FrontendKey::mark(packet.tuple.dst);
     if maps::find_frontend(&mark).is_some_and(|mark| mark.flags & Frontend::VIP != 0) {
         return Err(Verdict::UnknownPort);
     }

@@ -61,7 +61,7 @@ pub(crate) fn slice(i: u16, endpoints: u8) -> EndpointSlice {
 }
 
 fn agent_with(services: u16, endpoints: u8) -> Reconciler<FakeMaps> {
-    let mut agent = Reconciler::new(FakeMaps::new(20_000, 20_000, 2_000_000), crate::NODE);
+    let mut agent = Reconciler::new(FakeMaps::new(20_000, 40_000, 2_000_000), crate::NODE);
     let objects = (0..services).flat_map(|i| {
         [
             Event::ApplyService(service(i)),

@@ -21,7 +21,7 @@ fn stuck_agent(now: Instant) -> Reconciler<FaultyMaps<FakeMaps>> {
     let mut agent = Reconciler::new(FaultyMaps::new(FakeMaps::new(8, 8, 8), 0, 1), crate::NODE);
     list(&mut agent, vec![Event::ApplyService(service(1))]);
     assert!(agent.sync(now).in_sync);
-    agent.maps_mut().rate = u8::MAX;
+    agent.maps_mut().writes_left = 0;
     agent.handle(Event::ApplySlice(slice(1, 1)));
     agent
 }
@@ -38,7 +38,7 @@ fn a_failure_is_reported_and_tried_again_later_and_not_before() {
 
     let retry = report.next_retry.unwrap();
     assert!(retry > now);
-    agent.maps_mut().rate = 0;
+    agent.maps_mut().writes_left = usize::MAX;
     let report = agent.sync(retry - Duration::from_millis(1));
     assert_eq!(
         (report.ops, report.in_sync, report.problems.len()),
@@ -64,15 +64,16 @@ fn it_waits_longer_while_it_fails_but_news_do_not_wait_long() {
     agent.handle(Event::ApplyService(service(2)));
     let soon = agent.sync(now).next_retry.unwrap();
     assert!(wait(soon) <= Duration::from_secs(1));
-    agent.maps_mut().rate = 0;
+    agent.maps_mut().writes_left = usize::MAX;
     assert!(agent.sync(soon).in_sync);
-    assert_eq!(agent.maps().inner.v4.frontends.len(), 2);
+    // Each with the mark of its VIP.
+    assert_eq!(agent.maps().inner.v4.frontends.len(), 4);
 }
 
 #[test]
 fn a_full_map_is_not_tried_again_at_every_event() {
     let now = Instant::now();
-    let mut agent = Reconciler::new(FakeMaps::new(8, 1, 64), crate::NODE);
+    let mut agent = Reconciler::new(FakeMaps::new(8, 2, 64), crate::NODE);
     list(&mut agent, vec![Event::ApplyService(service(1))]);
     agent.sync(now);
     agent.handle(Event::ApplyService(service(2)));
@@ -81,13 +82,13 @@ fn a_full_map_is_not_tried_again_at_every_event() {
         agent.maps_mut().take_calls();
         agent.handle(Event::ApplySlice(slice(1, endpoints)));
         let report = agent.sync(now);
-        // Endpoint, slots, frontend.
-        assert_eq!((report.ops, report.problems.len()), (3, 1));
+        // Endpoint, slots, frontend; the other Service's frontend and mark wait.
+        assert_eq!((report.ops, report.problems.len()), (3, 2));
         assert_eq!(agent.maps().calls.total(), 3);
     }
     // In the long run it is, since somebody else may have made room.
-    agent.maps_mut().v4.frontend_capacity = 2;
+    agent.maps_mut().v4.frontend_capacity = 4;
     let retry = agent.sync(now).next_retry.unwrap();
     assert_eq!(agent.sync(retry).problems, []);
-    assert_eq!(agent.maps().v4.frontends.len(), 2);
+    assert_eq!(agent.maps().v4.frontends.len(), 4);
 }

@@ -76,7 +76,7 @@ fn of_cluster_ip<A: Address>(about: &About<'_>, vip: A, lists: Lists) -> Desired
 /// The mark of a VIP, one for all ports: its other ports are refused (rule 49) and it is allocated (rule 50).
 fn mark<A: Address>(vip: A) -> DesiredFrontend<A> {
     DesiredFrontend {
-        key: FrontendKey::new(vip, 0, 0),
+        key: FrontendKey::mark(vip),
         list: List::None,
         drop: false,
         affinity: 0,

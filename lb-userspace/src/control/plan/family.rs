@@ -176,7 +176,9 @@ where
     /// What is not served as its Service says.
     pub(super) fn problems(&self) -> impl Iterator<Item = Problem> {
         let find = |key: &FrontendKey<A>| self.entries.get(key);
-        let contested = self.contested.iter().flat_map(move |key| {
+        // Who loses a VIP's mark loses frontends, too, or nothing.
+        let frontends = self.contested.iter().filter(|key| !key.is_mark());
+        let contested = frontends.flat_map(move |key| {
             let losers = find(key).into_iter().flat_map(Entry::losers);
             losers.map(|(loser, winner)| {
                 let cause = Cause::ClaimedBy(winner.service.clone());

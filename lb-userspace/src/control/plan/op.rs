@@ -120,7 +120,9 @@ impl Plan {
 
     /// The plan with its steps in the order in which they are safe.
     pub(in super::super) fn ordered(mut self) -> Self {
-        self.steps.sort_by_key(|step| step.op.phase());
+        // Where room is short, frontends go before the marks of VIPs.
+        self.steps
+            .sort_by_key(|step| (step.op.phase(), step.op.is_about_mark()));
         self
     }
 
@@ -137,6 +139,17 @@ impl Op {
             Self::V4(FamilyOp::PutFrontend { before, .. })
             | Self::V6(FamilyOp::PutFrontend { before, .. }) => *before,
             _ => None,
+        }
+    }
+
+    fn is_about_mark(&self) -> bool {
+        fn of<A: Address>(op: &FamilyOp<A>) -> bool {
+            matches!(op, FamilyOp::PutFrontend { key, .. } if key.is_mark())
+        }
+        match self {
+            Self::V4(op) => of(op),
+            Self::V6(op) => of(op),
+            _ => false,
         }
     }
 

@@ -60,7 +60,7 @@ fn key(service: usize, frontend: usize) -> FrontendKey<V4> {
 }
 
 fn mark(service: usize) -> FrontendKey<V4> {
-    FrontendKey::new(key(service, 0).addr, 0, 0)
+    FrontendKey::mark(key(service, 0).addr)
 }
 
 fn address(number: u8) -> V4 {
