@@ -173,6 +173,16 @@ where
         Ok(())
     }
 
+    fn put_frontends(&mut self, entries: &[(FrontendKey<A>, Frontend)]) -> Result<(), MapsError> {
+        // One call, as far as calls are counted; each frontend is looked at.
+        let calls = self.inner.calls;
+        let result = entries
+            .iter()
+            .try_for_each(|(key, value)| self.put_frontend(key, value));
+        self.inner.calls.put_frontend = calls.put_frontend + 1;
+        result
+    }
+
     fn put_frontend(&mut self, key: &FrontendKey<A>, value: &Frontend) -> Result<(), MapsError> {
         let owned = (value.slot_base, value.slot_count);
         for (other, before) in dump::<A>(&self.inner).frontends {
