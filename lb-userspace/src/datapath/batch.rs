@@ -116,11 +116,33 @@ pub(super) fn read<K: Pod, V: Pod>(map: &impl Batched<K, V>) -> Result<Vec<(K, V
     let mut all = Vec::new();
     read_chunks(map, |keys, values| {
         all.extend(keys.iter().copied().zip(values.iter().copied()));
+        true
     })?;
     Ok(all)
 }
 
-/// Reads the values of an array, from the first up to the last one that is not the default.
+/// Reads the first `count` values of an array, or all if there are fewer.
+///
+/// # Errors
+/// [`MapError`] of the call that failed.
+pub(super) fn read_first<V: Pod>(
+    map: &impl Batched<u32, V>,
+    count: usize,
+) -> Result<Vec<V>, MapError> {
+    let mut all: Vec<V> = Vec::new();
+    if count > 0 {
+        read_chunks(map, |_: &[u32], values: &[V]| {
+            let missing = count - all.len();
+            all.extend_from_slice(&values[..missing.min(values.len())]);
+            all.len() < count
+        })?;
+    }
+    Ok(all)
+}
+
+/// Reads the values of an array that is filled from its beginning, from the first up to the last one that is not
+/// the default. The array may be far larger than what is used of it: what comes behind a whole piece of
+/// nothing is not looked at.
 ///
 /// # Errors
 /// [`MapError`] of the call that failed.
@@ -128,7 +150,6 @@ pub(super) fn read_used<V: Pod + Default + PartialEq>(
     map: &impl Batched<u32, V>,
 ) -> Result<Vec<V>, MapError> {
     let mut all: Vec<V> = Vec::new();
-    // The array may be far larger than what is used of it: its rest is counted and not kept.
     let mut unused = 0;
     read_chunks(map, |_: &[u32], values: &[V]| {
         let last = values.iter().rposition(|value| *value != V::default());
@@ -139,14 +160,15 @@ pub(super) fn read_used<V: Pod + Default + PartialEq>(
             unused = 0;
         }
         unused += values.len() - end;
+        end > 0
     })?;
     Ok(all)
 }
 
-/// Reads all elements in pieces.
+/// Reads elements in pieces, as long as `take` wants more.
 fn read_chunks<K: Pod, V: Pod>(
     map: &impl Batched<K, V>,
-    mut take: impl FnMut(&[K], &[V]),
+    mut take: impl FnMut(&[K], &[V]) -> bool,
 ) -> Result<(), MapError> {
     let (mut keys, mut values) = (
         Vec::<K>::with_capacity(CHUNK),
@@ -174,9 +196,8 @@ fn read_chunks<K: Pod, V: Pod>(
             Ok(()) => false,
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
             Err(error) if is_unknown(&error) && position.is_none() => {
-                map.read_singly()?
-                    .iter()
-                    .for_each(|(key, value)| take(&[*key], &[*value]));
+                let (keys, values): (Vec<K>, Vec<V>) = map.read_singly()?.into_iter().unzip();
+                take(&keys, &values);
                 return Ok(());
             }
             Err(error) => return Err(failed(error)),
@@ -187,8 +208,7 @@ fn read_chunks<K: Pod, V: Pod>(
             keys.set_len(count);
             values.set_len(count);
         }
-        take(&keys, &values);
-        if is_last || count == 0 {
+        if !take(&keys, &values) || is_last || count == 0 {
             return Ok(());
         }
         position = Some(next);

@@ -169,8 +169,18 @@ impl View {
         let all: Array<_, Endpoint<A>> = self.map(endpoints_name)?;
         let traffic: PerCpuArray<_, Traffic> = self.map("TRAFFIC")?;
         let frontends = batch::read(&map).map_err(|source| failed(frontends, source))?;
-        let slots = batch::read_used(&slots).map_err(|source| failed(slots_name, source))?;
-        let all = batch::read_used(&all).map_err(|source| failed(endpoints_name, source))?;
+        let end = frontends
+            .iter()
+            .map(|(_, frontend)| frontend.slot_base.saturating_add(frontend.slot_count))
+            .max();
+        let end = end.unwrap_or(0) as usize;
+        let slots = batch::read_first(&slots, end).map_err(|source| failed(slots_name, source))?;
+        let end = slots
+            .iter()
+            .map(|id| endpoint_index(*id) as usize + 1)
+            .max();
+        let all = batch::read_first(&all, end.unwrap_or(0))
+            .map_err(|source| failed(endpoints_name, source))?;
         let view = |(key, frontend): (FrontendKey<A>, Frontend)| {
             let base = frontend.slot_base as usize;
             let range = base..base.saturating_add(frontend.slot_count as usize);

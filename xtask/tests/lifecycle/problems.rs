@@ -123,14 +123,13 @@ fn wrong_command_lines_exit_with_two_and_wrong_surroundings_with_one() -> Result
         ))
     };
     for arguments in [
-        &["agent"][..],
         &[
             "agent",
             "--manifests",
             "/tmp",
             "--service-cluster-ip-range",
             "10.96.0.0/99",
-        ],
+        ][..],
         &[
             "agent",
             "--manifests",

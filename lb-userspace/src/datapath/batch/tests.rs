@@ -22,12 +22,17 @@ fn scattered_elements_of_an_array_are_written_and_the_used_ones_read() {
         return;
     };
     assert_eq!(read_used(&map).unwrap(), Vec::<u64>::new());
-    update(&mut map, &[3, 40_000, 1], &[30, 40, 10]).unwrap();
+    update(&mut map, &[3, 40_000, 1, 20_000], &[30, 40, 10, 20]).unwrap();
     let used = read_used(&map).unwrap();
     assert_eq!(used.len(), 40_001);
     assert_eq!((&used[..5], used[40_000]), (&[0, 10, 0, 30, 0][..], 40));
     let set = used.iter().filter(|value| **value != 0);
-    assert_eq!(set.count(), 3);
+    assert_eq!(set.count(), 4);
+    for count in [0, 4, 16_384, 20_001, 100_000] {
+        let first = read_first(&map, count).unwrap();
+        assert_eq!(first.len(), count);
+        assert_eq!(first[..count.min(40_001)], used[..count.min(40_001)]);
+    }
 }
 
 #[test]

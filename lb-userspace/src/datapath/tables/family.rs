@@ -90,11 +90,9 @@ where
             .iter()
             .map(|(_, frontend)| frontend.slot_base.saturating_add(frontend.slot_count));
         let end = ends.max().unwrap_or(0).min(capacity) as usize;
-        let mut slots = batch::read_used(slots).map_err(failed(Table::Slots(A::FAMILY)))?;
-        slots.resize(end, 0);
         Ok(FamilyDump {
             frontends,
-            slots,
+            slots: batch::read_first(slots, end).map_err(failed(Table::Slots(A::FAMILY)))?,
             endpoints: batch::read_used(endpoints).map_err(failed(Table::Endpoints(A::FAMILY)))?,
             ranges: batch::read_used(ranges).map_err(failed(Table::Ranges(A::FAMILY)))?,
         })
