@@ -1,5 +1,7 @@
 //! The layouts of the maps that the agent fills and the datapath reads.
 //!
+//! Long because: the layouts, their asserted sizes and the marker traits are to be read side by side.
+//!
 //! Every type is `repr(C)` without implicit padding; the sizes are asserted below, since a compiler that
 //! laid them out differently on the two sides would mis-route packets without a word. Addresses and
 //! ports are in network byte order, everything else in native byte order.

@@ -274,7 +274,7 @@ impl Linker {
 
 impl Tools {
     /// The cargo command that builds package lb-ebpf of the workspace in `root` into `target_dir`, for a
-    /// kernel of `arch` (as in `std::env::consts::ARCH`); [`object`] tells where the result is.
+    /// kernel of `arch` (as in `std::env::consts::ARCH`); [`object()`] tells where the result is.
     pub fn build_command(&self, root: &Path, target_dir: &Path, arch: &str) -> Command {
         let mut command = self.cargo(root, arch, "build", &[]);
         command.arg("--target-dir").arg(target_dir);

@@ -52,7 +52,7 @@ fn sample(metrics: &str, name: &str, labels: &[&str]) -> Option<f64> {
 fn an_agent_answers_as_kube_proxy_does() -> Result<()> {
     needs_root!();
     let pod = Pod::new(2, 10);
-    let cluster = Cluster::start(&web(&json!({}), &[pod.clone()]), &[])?;
+    let cluster = Cluster::start(&web(&json!({}), std::slice::from_ref(&pod)), &[])?;
     cluster.wait_for(1, &answered(&[pod]))?;
     for path in ["/healthz", "/livez"] {
         let (status, body) = get(&cluster, 1, 10256, path)?;

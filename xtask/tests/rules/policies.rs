@@ -1,5 +1,7 @@
 //! Which endpoints answer whom: internal traffic policy, topology, terminating endpoints.
 
+use std::slice;
+
 use anyhow::{Result, ensure};
 use serde_json::json;
 
@@ -63,13 +65,16 @@ fn rules_31_and_33_leaving_endpoints_serve_while_there_is_no_other() -> Result<(
         Pod::new(1, 11).terminating(false),
         Pod::new(2, 11).unready(),
     ];
-    let pods = [&[leaving.clone()], &others[..]].concat();
+    let pods = [slice::from_ref(&leaving), &others[..]].concat();
     let cluster = Cluster::start(&web(&json!({}), &pods), &[])?;
     for node in 1..=3 {
-        cluster.wait_for(node, &answered(&[leaving.clone()]))?;
+        cluster.wait_for(node, &answered(slice::from_ref(&leaving)))?;
     }
     let ready = Pod::new(2, 12);
-    cluster.apply(&web(&json!({}), &[&pods[..], &[ready.clone()]].concat()))?;
+    cluster.apply(&web(
+        &json!({}),
+        &[&pods[..], slice::from_ref(&ready)].concat(),
+    ))?;
     cluster.wait_for(1, &answered(&[ready]))?;
     cluster.apply(&web(&json!({}), &others))?;
     cluster.wait_for(1, &Fate::Refused)
