@@ -13,6 +13,7 @@ mod observe;
 mod process;
 mod reading;
 mod servers;
+mod service_health;
 mod source;
 mod sync;
 
@@ -154,7 +155,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let devices = tokio::spawn(devices::follow(netlink, attacher, devices));
     let mut sync = sync::Sync::new(
         Reconciler::new(maps, &node),
-        observe::Observer::new(metrics, health, SystemTime::now()),
+        observe::Observer::new(metrics, health.clone(), SystemTime::now()),
+        service_health::ServiceHealths::new(configuration.node_port_addresses, health),
         state,
         configuration.read_back_period,
     );

@@ -8,7 +8,7 @@ use tokio::{
     time,
 };
 
-use super::{now, observe::Observer};
+use super::{now, observe::Observer, service_health::ServiceHealths};
 use crate::{
     control::{
         problem::Problem,
@@ -30,6 +30,7 @@ const PATIENCE: Duration = Duration::from_millis(200);
 pub(super) struct Sync {
     reconciler: Reconciler<KernelMaps>,
     observer: Observer,
+    service_healths: ServiceHealths,
     /// Problems already told, so that each is told once.
     known: Vec<Problem>,
     state: AgentState,
@@ -40,12 +41,14 @@ impl Sync {
     pub(super) fn new(
         reconciler: Reconciler<KernelMaps>,
         observer: Observer,
+        service_healths: ServiceHealths,
         state: AgentState,
         read_back_period: Duration,
     ) -> Self {
         Self {
             reconciler,
             observer,
+            service_healths,
             known: Vec::new(),
             state,
             read_back_period,
@@ -88,6 +91,26 @@ impl Sync {
             let took = started.elapsed();
             self.observer.conclude(&report, took, unread, Moment::now());
             self.publish(report, unread)?;
+            self.serve_health_checks();
+            let again = self.service_healths.next_retry();
+            retry = [retry, again].into_iter().flatten().min();
+        }
+    }
+
+    /// Rules 83 and 84.
+    fn serve_health_checks(&mut self) {
+        let (checks, node) = (
+            self.reconciler.health_checks(),
+            self.reconciler.index().node(),
+        );
+        for refused in self.service_healths.update(checks, node, Instant::now()) {
+            tracing::warn!(
+                "service {}: spec.healthCheckNodePort {}: cannot listen on {}: {}; trying again",
+                refused.service,
+                refused.address.port(),
+                refused.address,
+                refused.reason
+            );
         }
     }
 

@@ -15,6 +15,7 @@
 pub mod apply;
 mod backoff;
 pub mod desired;
+pub mod health_check;
 pub mod index;
 pub mod maps;
 pub mod plan;

@@ -17,6 +17,7 @@ use super::{
     apply::{apply, is_rejection},
     backoff::Backoff,
     desired::{LacksLocal, find_desired},
+    health_check::{HealthCheck, find_health_check},
     index::Index,
     maps::{FamilyMaps, Maps, MapsError},
     plan::{Change, Occasion, Planner, Step},
@@ -43,6 +44,8 @@ pub struct Reconciler<M> {
     refused: BTreeMap<Arc<ObjectKey>, Problem>,
     /// Services that lack local endpoints for some policy.
     lacking: BTreeMap<Arc<ObjectKey>, LacksLocal>,
+    /// The health checks of Services that need one.
+    checks: BTreeMap<Arc<ObjectKey>, HealthCheck>,
     /// The ServiceCIDRs that the last plan was made with.
     cidrs: Vec<IpNet>,
     /// Operations on the maps carried out so far.
@@ -83,6 +86,7 @@ impl<M: Maps> Reconciler<M> {
             dirty: BTreeSet::new(),
             refused: BTreeMap::new(),
             lacking: BTreeMap::new(),
+            checks: BTreeMap::new(),
             cidrs: Vec::new(),
             ops: 0,
             failures: Vec::new(),
@@ -141,6 +145,11 @@ impl<M: Maps> Reconciler<M> {
         &self.index
     }
 
+    /// The health checks to be served, as of the last plan (rule 83).
+    pub fn health_checks(&self) -> &BTreeMap<Arc<ObjectKey>, HealthCheck> {
+        &self.checks
+    }
+
     /// The maps.
     pub fn maps(&self) -> &M {
         &self.maps
@@ -185,13 +194,18 @@ impl<M: Maps> Reconciler<M> {
             self.dirty.extend(planner.services().cloned());
         }
         let dirty = std::mem::take(&mut self.dirty);
-        let (index, refused, lacking) = (&self.index, &mut self.refused, &mut self.lacking);
+        let (index, refused) = (&self.index, &mut self.refused);
+        let (lacking, checks) = (&mut self.lacking, &mut self.checks);
         let changes = dirty.into_iter().filter_map(|service| {
             let change = find_change(index, refused, service)?;
             let lacks = change.desired.as_ref().map(|desired| desired.lacks_local);
             match lacks.filter(|lacks| *lacks != LacksLocal::default()) {
                 Some(lacks) => lacking.insert(change.service.clone(), lacks),
                 None => lacking.remove(&change.service),
+            };
+            match find_health_check(index, &change.service) {
+                Some(check) => checks.insert(change.service.clone(), check),
+                None => checks.remove(&change.service),
             };
             Some(change)
         });

@@ -24,14 +24,26 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     }
 }
 
+/// Listens on `address`, of its family alone also where it means "any".
+///
+/// # Errors
+/// What the kernel says; a port in use is `AddrInUse`.
+pub(super) fn listen_in_family(address: SocketAddr) -> io::Result<TcpListener> {
+    open_as(address, true)
+}
+
 fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    open_as(address, !address.ip().is_unspecified())
+}
+
+fn open_as(address: SocketAddr, only_its_family: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
         Some(Protocol::TCP),
     )?;
     if address.is_ipv6() {
-        socket.set_only_v6(!address.ip().is_unspecified())?;
+        socket.set_only_v6(only_its_family)?;
     }
     // A restarted agent need not wait for its predecessor's connections to time out.
     socket.set_reuse_address(true)?;

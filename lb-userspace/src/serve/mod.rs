@@ -9,6 +9,7 @@ mod listen;
 pub mod log_level;
 mod metrics;
 mod server;
+mod service_health;
 
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ pub use self::{
     log_level::LogLevel,
     metrics::{MetricsPages, metrics_router},
     server::{Server, ServerError},
+    service_health::ServiceHealth,
 };
 use crate::health::Health;
 

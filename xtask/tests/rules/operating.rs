@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use xtask::lab::Addresses;
 
 use crate::{
     cluster::{Cluster, answered},
@@ -17,8 +18,13 @@ use crate::{
 
 /// Status and body of a GET on a node itself.
 fn get(cluster: &Cluster, node: u8, port: u16, path: &str) -> Result<(u16, String)> {
+    let (status, _, body) = ask(cluster, node, ([127, 0, 0, 1], port).into(), path)?;
+    Ok((status, body))
+}
+
+/// Status, head and body.
+fn ask(cluster: &Cluster, node: u8, to: SocketAddr, path: &str) -> Result<(u16, String, String)> {
     let ask = || -> Result<String> {
-        let to = SocketAddr::from(([127, 0, 0, 1], port));
         let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(2))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
@@ -33,7 +39,7 @@ fn get(cluster: &Cluster, node: u8, port: u16, path: &str) -> Result<(u16, Strin
         .with_context(|| path.to_owned())?;
     let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP")?;
     let status = head.split(' ').nth(1).context("no status")?.parse()?;
-    Ok((status, body.to_owned()))
+    Ok((status, head.to_ascii_lowercase(), body.to_owned()))
 }
 
 /// The sum of a metric's samples whose labels contain all of `labels`.
@@ -91,5 +97,52 @@ fn an_agent_answers_as_kube_proxy_does() -> Result<()> {
         status == 200 && configuration.is_object(),
         "{configuration}"
     );
+    Ok(())
+}
+
+#[test]
+fn rule_83_load_balancers_learn_which_nodes_have_endpoints() -> Result<()> {
+    needs_root!();
+    const PORT: u16 = 32_100;
+    let spec = json!({
+        "type": "LoadBalancer",
+        "externalTrafficPolicy": "Local",
+        "healthCheckNodePort": PORT,
+    });
+    let pods = [
+        Pod::new(1, 10),
+        Pod::new(1, 11),
+        Pod::new(2, 10).terminating(true),
+    ];
+    let cluster = Cluster::start(&web(&spec, &pods), &[])?;
+    for (node, local) in [(1, 2), (2, 0), (3, 0)] {
+        for ip in Addresses::of_node(node).both() {
+            let (status, head, body) = ask(&cluster, node, (ip, PORT).into(), "/whatever")?;
+            let body: Value = serde_json::from_str(&body)?;
+            let expected = json!({
+                "service": {"namespace": "default", "name": "web"},
+                "localEndpoints": local,
+                "serviceProxyHealthy": true,
+            });
+            // One that terminates serves on, and is no reason to send new clients here.
+            ensure!(
+                status == if local > 0 { 200 } else { 503 } && body == expected,
+                "{node}: {status} {body}"
+            );
+            ensure!(
+                head.contains(&format!("x-load-balancing-endpoint-weight: {local}")),
+                "{head}"
+            );
+        }
+    }
+    cluster.apply(&web(&json!({}), &pods))?;
+    let to = (Addresses::of_node(1).v4, PORT).into();
+    let start = std::time::Instant::now();
+    while ask(&cluster, 1, to, "/").is_ok() {
+        ensure!(
+            start.elapsed() < Duration::from_secs(3),
+            "still answered for a Service without it"
+        );
+    }
     Ok(())
 }
