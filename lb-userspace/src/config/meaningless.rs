@@ -49,7 +49,6 @@ const MEANINGLESS: &[(&str, &str, &str)] = &[
         "pod-interface-name-prefix",
         NOT_YET,
     ),
-    ("nodePortAddresses", "nodeport-addresses", NOT_YET),
     ("ipvs", "", "ipvs is not used"),
     ("winkernel", "", "it is for Windows"),
     ("windowsRunAsService", "", "it is for Windows"),

@@ -150,7 +150,7 @@ flags! {
         /// With ClusterCIDR: addresses of the cluster's pods, one range or one of each family
         #[arg(value_name = "CIDR[,CIDR]")]
         cluster_cidr: String => |value, proxy| proxy.cluster_cidr = Some(value);
-        /// Addresses that node ports are served on: ranges, or primary, localhost, all [default: primary]
+        /// Addresses of node ports (so far of their health checks alone): ranges, or primary, localhost, all [default: primary]
         #[arg(value_name = "CIDR,...")]
         nodeport_addresses: String => |value, proxy| proxy.node_port_addresses =
             Some(value.split(',').filter(|entry| !entry.is_empty()).map(str::to_owned).collect());
