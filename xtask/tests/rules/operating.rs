@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use xtask::lab::Lab;
 
 use crate::{
     cluster::{Cluster, answered},
@@ -16,7 +17,7 @@ use crate::{
 };
 
 /// Status and body of a GET on a node itself.
-fn get(cluster: &Cluster, node: u8, port: u16, path: &str) -> Result<(u16, String)> {
+pub(crate) fn get(lab: &Lab, node: &str, port: u16, path: &str) -> Result<(u16, String)> {
     let ask = || -> Result<String> {
         let to = SocketAddr::from(([127, 0, 0, 1], port));
         let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(2))?;
@@ -26,10 +27,8 @@ fn get(cluster: &Cluster, node: u8, port: u16, path: &str) -> Result<(u16, Strin
         stream.read_to_string(&mut text)?;
         Ok(text)
     };
-    let node = cluster.lab.node(&format!("node-{node}"));
-    let answer = cluster
-        .lab
-        .in_ns(node, ask)?
+    let answer = lab
+        .in_ns(lab.node(node), ask)?
         .with_context(|| path.to_owned())?;
     let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP")?;
     let status = head.split(' ').nth(1).context("no status")?.parse()?;
@@ -37,7 +36,7 @@ fn get(cluster: &Cluster, node: u8, port: u16, path: &str) -> Result<(u16, Strin
 }
 
 /// The sum of a metric's samples whose labels contain all of `labels`.
-fn sample(metrics: &str, name: &str, labels: &[&str]) -> Option<f64> {
+pub(crate) fn sample(metrics: &str, name: &str, labels: &[&str]) -> Option<f64> {
     let samples = metrics.lines().filter(|line| {
         let rest = line.strip_prefix(name);
         rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
@@ -55,7 +54,7 @@ fn an_agent_answers_as_kube_proxy_does() -> Result<()> {
     let cluster = Cluster::start(&web(&json!({}), &[pod.clone()]), &[])?;
     cluster.wait_for(1, &answered(&[pod]))?;
     for path in ["/healthz", "/livez"] {
-        let (status, body) = get(&cluster, 1, 10256, path)?;
+        let (status, body) = get(&cluster.lab, "node-1", 10256, path)?;
         let body: Value = serde_json::from_str(&body)?;
         ensure!(
             status == 200 && body["healthy"] == true,
@@ -66,7 +65,7 @@ fn an_agent_answers_as_kube_proxy_does() -> Result<()> {
             "{path}: {body}"
         );
     }
-    let (status, metrics) = get(&cluster, 1, 10249, "/metrics")?;
+    let (status, metrics) = get(&cluster.lab, "node-1", 10249, "/metrics")?;
     ensure!(status == 200);
     // Cilium's and kube-proxy's dashboards alike are made of such names; rules 87 to 89.
     ensure!(
@@ -83,9 +82,9 @@ fn an_agent_answers_as_kube_proxy_does() -> Result<()> {
     }
     let dnat = sample(&metrics, "duolb_verdicts_total", &["verdict=\"dnat\""]);
     ensure!(dnat > Some(100.0), "{metrics}");
-    let (status, _) = get(&cluster, 1, 10249, "/proxyMode")?;
+    let (status, _) = get(&cluster.lab, "node-1", 10249, "/proxyMode")?;
     ensure!(status == 200);
-    let (status, configuration) = get(&cluster, 1, 10249, "/configz")?;
+    let (status, configuration) = get(&cluster.lab, "node-1", 10249, "/configz")?;
     let configuration: Value = serde_json::from_str(&configuration)?;
     ensure!(
         status == 200 && configuration.is_object(),
