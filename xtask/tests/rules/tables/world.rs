@@ -3,6 +3,7 @@
 
 use std::{
     cell::Cell,
+    collections::BTreeSet,
     fs,
     net::SocketAddr,
     path::PathBuf,
@@ -24,6 +25,8 @@ use crate::{
 const PORTS: [u16; 6] = [8080, 8081, 5300, 5353, 9090, 9153];
 /// The ports that who answers what passes has.
 const BEYOND: [u16; 1] = [80];
+/// The metric of verdicts.
+const VERDICTS: &str = "duolb_verdicts_total{verdict=";
 /// Its name.
 pub(super) const STACK: &str = "stack";
 /// How long a change of a manifest may take to be in force.
@@ -76,8 +79,7 @@ impl World {
         world.write(&[])?;
         let mut options = AgentOptions::from_env(&world.manifests)?;
         options.service_ranges = "";
-        // `duolb status` counts what is in every map: let there be little of them.
-        options.args = ["--max-flows", "4096"].map(str::to_owned).into();
+        options.args = ["--max-flows", "65536"].map(str::to_owned).into();
         world.lab.start_agents(&options)?;
         Ok(world)
     }
@@ -169,11 +171,20 @@ impl World {
         self.lab.pod(&node.replace('n', "client-"))
     }
 
-    /// What `duolb` on a node prints as JSON.
-    pub(super) fn duolb(&self, node: &str, command: &[&str]) -> Result<Value> {
-        let command = [command, &["-o", "json"]].concat();
-        let said = self.lab.agent(node).duolb(&command)?;
-        serde_json::from_str(&said).with_context(|| format!("on {node}: {}", command.join(" ")))
+    /// The frontends that are in a node's maps. To ask takes half a second on a busy machine.
+    pub(super) fn frontends(&self, node: &str) -> Result<Vec<Value>> {
+        let list = ["service", "list", "-o", "json"];
+        let said = self.lab.agent(node).duolb(&list)?;
+        serde_json::from_str(&said).with_context(|| format!("on {node}: {}", list.join(" ")))
+    }
+
+    /// The samples of the verdicts that a node has counted so far.
+    pub(super) fn verdicts(&self, node: &str) -> Result<BTreeSet<String>> {
+        let (_, metrics) = get(&self.lab, node, 10249, "/metrics")?;
+        let samples = metrics.lines().filter(|line| line.starts_with(VERDICTS));
+        let samples: BTreeSet<_> = samples.map(str::to_owned).collect();
+        ensure!(!samples.is_empty(), "on {node}: no {VERDICTS}");
+        Ok(samples)
     }
 
     /// How many Services a node's agent counts as lacking local endpoints under a policy (rule 87).
