@@ -3,10 +3,10 @@
 //! Three nodes, an agent on each, the manifests of `examples/`, and clients on every node that talk to
 //! every frontend. The table shows who answered, beside what the datapath counted, and follows the
 //! manifests while they are edited. `--once` makes it a test: it ends by itself, with success only if
-//! every probe passed and every endpoint of every frontend was reached.
+//! every probe passed and every client reached every endpoint that its node has for it.
 //!
 //! ```text
-//!   listing   what every node serves        \
+//!   listing   what every node promises      \
 //!   traffic   what clients see               > board of rows -> table -> screen
 //!   live, once: who does when what          /
 //! ```
@@ -16,6 +16,7 @@ mod frontends;
 mod listing;
 mod live;
 mod once;
+mod promise;
 mod row;
 mod screen;
 mod table;
@@ -35,7 +36,7 @@ use anyhow::{Context as _, Result, bail};
 use self::board::Board;
 use crate::{
     build,
-    lab::{AgentOptions, Lab, interrupt},
+    lab::{AgentOptions, Lab, SERVICE_RANGES, interrupt},
     progress, setup, workspace,
 };
 
@@ -106,6 +107,7 @@ pub fn main(args: &Args) -> Result<()> {
         &AgentOptions {
             duolb,
             manifests,
+            service_ranges: SERVICE_RANGES,
             args: Vec::new(),
         },
         args.once,

@@ -10,7 +10,9 @@ use std::{
 };
 
 use anyhow::Result;
-use xtask::lab::{AgentOptions, Lab, Netns, Node, PORTS, Pod, ProbeError, Protocol, probe::Probe};
+use xtask::lab::{
+    AgentOptions, Lab, Netns, Node, PORTS, Pod, ProbeError, Protocol, SERVICE_RANGES, probe::Probe,
+};
 
 /// Skips the test with a line if namespaces cannot be made.
 macro_rules! needs_root {
@@ -299,6 +301,7 @@ fn agents_run_in_their_nodes_and_end_with_the_lab() -> Result<()> {
     lab.start_agents(&AgentOptions {
         duolb,
         manifests,
+        service_ranges: SERVICE_RANGES,
         args: Vec::new(),
     })?;
     assert!(lab.wait_until(Duration::from_secs(5), || {

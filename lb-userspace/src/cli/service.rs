@@ -34,9 +34,8 @@ struct Row {
     #[serde(rename = "affinitySeconds")]
     affinity_seconds: u32,
     endpoints: Vec<EndpointRow>,
-    /// What becomes of clients while there are no endpoints.
-    #[serde(skip)]
-    drop: bool,
+    /// What becomes of clients: `answered`, `refused`, `dropped`.
+    clients: &'static str,
     flows: u64,
     packets_in: u64,
     bytes_in: u64,
@@ -168,7 +167,11 @@ fn row(frontend: FrontendView, records: &BTreeMap<u32, RecordedService>) -> Row 
             TrafficPolicy::Local => "Local",
         },
         affinity_seconds: frontend.affinity,
-        drop: frontend.drop,
+        clients: match (frontend.endpoints.is_empty(), frontend.drop) {
+            (false, _) => "answered",
+            (true, false) => "refused",
+            (true, true) => "dropped",
+        },
         endpoints: frontend
             .endpoints
             .iter()
@@ -253,11 +256,11 @@ fn details_table(details: &Details) -> String {
         for endpoint in endpoints(row) {
             text += &format!("  -> {endpoint}\n");
         }
-        if row.endpoints.is_empty() && row.drop {
-            text += "  no endpoints on this node: clients get no answer\n";
-        } else if row.endpoints.is_empty() {
-            text += "  no endpoints: clients are refused\n";
-        }
+        text += match row.clients {
+            "dropped" => "  no endpoints on this node: clients get no answer\n",
+            "refused" => "  no endpoints: clients are refused\n",
+            _ => "",
+        };
     }
     text
 }

@@ -28,6 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Lines of its log that an error about an agent shows.
 const TAIL: usize = 25;
 
+/// The ranges of Services in the lab, if nothing else is said.
+pub const SERVICE_RANGES: &str = "10.96.0.0/16,fd00:10:96::/112";
+
 /// How agents are started.
 #[derive(Clone, Debug)]
 pub struct AgentOptions {
@@ -35,6 +38,8 @@ pub struct AgentOptions {
     pub duolb: PathBuf,
     /// The directory of manifests.
     pub manifests: PathBuf,
+    /// The ranges of Services, with commas; none if empty, so that the manifests say them or nobody does.
+    pub service_ranges: &'static str,
     /// Further arguments for `duolb agent`.
     pub args: Vec<String>,
 }
@@ -50,6 +55,7 @@ impl AgentOptions {
         Ok(Self {
             duolb: duolb.into(),
             manifests: manifests.into(),
+            service_ranges: SERVICE_RANGES,
             args: Vec::new(),
         })
     }
@@ -178,11 +184,12 @@ impl Agent {
         let log = log.with_context(|| format!("cannot write {}", self.log.display()))?;
         let mut command = Command::new(&self.options.duolb);
         command
-            .args([
-                "agent",
-                "--service-cluster-ip-range",
-                "10.96.0.0/16,fd00:10:96::/112",
-            ])
+            .arg("agent")
+            .args(
+                Some(self.options.service_ranges)
+                    .filter(|ranges| !ranges.is_empty())
+                    .map(|ranges| format!("--service-cluster-ip-range={ranges}")),
+            )
             .args(["--hostname-override", &self.node, "--manifests"])
             .arg(&self.options.manifests)
             .arg("--bpffs")

@@ -43,24 +43,34 @@ impl Endpoint {
     /// # Errors
     /// If the namespace cannot be entered or a port cannot be bound.
     pub fn start(netns: &Netns, name: &str) -> Result<Self> {
-        let (door, name) = (netns.door(), name.to_owned());
+        Self::start_as(
+            netns,
+            name,
+            PORTS.map(|port| (port, name.to_owned())).into(),
+        )
+    }
+
+    /// Starts serving in `netns` on these ports, on each under the name beside it; `thread` is what the
+    /// server is called.
+    ///
+    /// # Errors
+    /// If the namespace cannot be entered or a port cannot be bound.
+    pub fn start_as(netns: &Netns, thread: &str, names: Vec<(u16, String)>) -> Result<Self> {
+        let (door, name) = (netns.door(), thread.to_owned());
         let (stop, stopped) = oneshot::channel();
         let (ready, started) = mpsc::channel();
-        let body = {
-            let name = name.clone();
-            move || {
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build();
-                let runtime = door.enter().and_then(|()| runtime.context("no runtime"));
-                let runtime = match runtime {
-                    Ok(runtime) => runtime,
-                    Err(error) => return drop(ready.send(Err(error))),
-                };
-                let tasks = LocalSet::new();
-                let _ = ready.send(tasks.block_on(&runtime, async { listen(&name) }));
-                let _ = tasks.block_on(&runtime, stopped); // the sender going away is as good
-            }
+        let body = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            let runtime = door.enter().and_then(|()| runtime.context("no runtime"));
+            let runtime = match runtime {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(ready.send(Err(error))),
+            };
+            let tasks = LocalSet::new();
+            let _ = ready.send(tasks.block_on(&runtime, async { listen(&names) }));
+            let _ = tasks.block_on(&runtime, stopped); // the sender going away is as good
         };
         let thread = thread::Builder::new()
             .name(name.clone())
@@ -88,17 +98,17 @@ impl Drop for Endpoint {
     }
 }
 
-/// Binds everything and leaves a task with each socket.
-fn listen(name: &str) -> Result<()> {
-    for port in PORTS {
+/// Binds everything, and leaves a task with each socket.
+fn listen(names: &[(u16, String)]) -> Result<()> {
+    for &(port, ref name) in names {
         let tcp = socket(Type::STREAM, port).with_context(|| format!("port {port}/TCP"))?;
         tcp.listen(4096)
             .with_context(|| format!("port {port}/TCP"))?;
         let tcp = TcpListener::from_std(tcp.into()).context("no listener")?;
         let udp = socket(Type::DGRAM, port).with_context(|| format!("port {port}/UDP"))?;
         let udp = UdpSocket::from_std(udp.into()).context("no socket")?;
-        tokio::task::spawn_local(accept(tcp, name.to_owned()));
-        tokio::task::spawn_local(answer(udp, name.to_owned()));
+        tokio::task::spawn_local(accept(tcp, name.clone()));
+        tokio::task::spawn_local(answer(udp, name.clone()));
     }
     Ok(())
 }

@@ -13,9 +13,10 @@ use std::{
 };
 
 use super::{
-    frontends::{Frontend, Key, Traffic},
+    frontends::{Clients, Frontend, Key, Traffic},
     listing::Listing,
-    row::{Endpoints, Row, State},
+    promise::Promise,
+    row::{Promises, Row, State},
     traffic::{Outcome, Report, Target},
 };
 
@@ -70,12 +71,12 @@ impl Board {
         self.rows.retain(|key, _| now.contains_key(key));
         for (key, nodes) in now {
             let traffic: Traffic = nodes.iter().map(|(_, frontend)| frontend.traffic).sum();
-            let endpoints: Endpoints = nodes
+            let promises: Promises = nodes
                 .into_iter()
-                .map(|(node, frontend)| (node, self.names(&frontend)))
+                .map(|(node, frontend)| (node, self.promise(&frontend)))
                 .collect();
             let row = self.rows.entry(key).or_default();
-            row.update(endpoints, traffic);
+            row.update(promises, traffic);
         }
         let (settled, open) = std::mem::take(&mut self.disputes)
             .into_iter()
@@ -88,7 +89,7 @@ impl Board {
         }
     }
 
-    fn names(&self, frontend: &Frontend) -> BTreeSet<String> {
+    fn promise(&self, frontend: &Frontend) -> Promise {
         let name = |ip: IpAddr| {
             self.pods
                 .get(&ip)
@@ -96,7 +97,11 @@ impl Board {
                 .unwrap_or_else(|| ip.to_string())
         };
         let endpoints = frontend.endpoints.iter();
-        endpoints.map(|endpoint| name(endpoint.address)).collect()
+        Promise {
+            endpoints: endpoints.map(|endpoint| name(endpoint.address)).collect(),
+            sticks: frontend.affinity > 0,
+            drops: frontend.clients == Clients::Dropped,
+        }
     }
 
     /// Enters the result of a probe that ended at `now`.
@@ -134,13 +139,13 @@ impl Board {
                 node: node.to_owned(),
                 key: key.clone(),
                 protocol: key.probed()?,
-                endpoints: row.on(node)?.clone(),
+                promise: row.on(node)?.clone(),
             }))
         };
         self.rows.iter().filter_map(target).collect()
     }
 
-    /// Whether every frontend was probed without a failure and reached all its endpoints.
+    /// Whether every frontend was probed without a failure, and clients reached all the endpoints they should.
     pub(super) fn is_well(&self) -> bool {
         let well = |(key, row): (&Key, &Row)| {
             let state = row.state();
@@ -163,7 +168,8 @@ impl Board {
 }
 
 fn complaint((target, outcome): &Report) -> String {
-    format!("{}: {}", target.key.service(), outcome.complaint())
+    let why = target.promise.complaint(outcome);
+    format!("{}: {why}", target.key.service())
 }
 
 #[cfg(test)]

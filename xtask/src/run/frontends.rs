@@ -32,9 +32,28 @@ pub(super) struct Frontend {
     /// Where its traffic goes.
     #[serde(default)]
     pub(super) endpoints: Vec<Backend>,
+    /// How long clients stay with an endpoint, in seconds; 0: each flow may go to another.
+    #[serde(default, rename = "affinitySeconds")]
+    pub(super) affinity: u32,
+    /// What becomes of clients.
+    #[serde(default)]
+    pub(super) clients: Clients,
     /// What went through it.
     #[serde(flatten)]
     pub(super) traffic: Traffic,
+}
+
+/// What becomes of a frontend's clients.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Clients {
+    /// Its endpoints answer.
+    #[default]
+    Answered,
+    /// They are told that there are none.
+    Refused,
+    /// They hear nothing.
+    Dropped,
 }
 
 /// One endpoint of a frontend.
@@ -113,17 +132,20 @@ mod tests {
     fn list_is_read_and_unknown_fields_are_left_alone() {
         let json = r#"[{"namespace":"default","name":"web","port_name":"http","protocol":"TCP","family":"IPv6",
             "address":"fd00:10:96::10","port":80,"endpoints":[{"address":"fd00:10:244:1::10","port":8080}],
-            "flows":7,"packets_in":1,"bytes_in":2,"packets_out":3,"bytes_out":4}]"#;
+            "affinitySeconds":600,"clients":"answered","flows":7,"packets_in":1,"bytes_in":2,"packets_out":3,"bytes_out":4}]"#;
         let list = Frontend::parse_list(json).unwrap();
         let Frontend {
             key,
             endpoints,
+            affinity,
+            clients,
             traffic,
         } = &list[0];
         assert_eq!(key.service(), "default/web:http");
         assert_eq!(key.frontend(), "[fd00:10:96::10]:80/TCP");
         assert_eq!(endpoints[0].address.to_string(), "fd00:10:244:1::10");
         assert_eq!(key.probed(), Some(Protocol::Tcp));
+        assert_eq!((*affinity, *clients), (600, Clients::Answered));
         let counted = (traffic.flows, traffic.packets_in, traffic.packets_out);
         assert_eq!(counted, (7, 1, 3));
     }

@@ -1,4 +1,4 @@
-//! `run --once`: every client reaches every endpoint of every frontend, then the verdict.
+//! `run --once`: every client reaches every endpoint that its node has for it, of every frontend, then the verdict.
 
 use std::{panic::resume_unwind, thread, time::Instant};
 

@@ -5,22 +5,24 @@ use std::{
     time::Instant,
 };
 
-use super::{frontends::Traffic, traffic::Outcome};
+use super::{frontends::Traffic, promise::Promise, traffic::Outcome};
 
-/// The names of a frontend's endpoints on each node.
-pub(super) type Endpoints = BTreeMap<String, BTreeSet<String>>;
+/// What each node promises its clients.
+pub(super) type Promises = BTreeMap<String, Promise>;
 
 /// A frontend's score.
 #[derive(Debug, Default)]
 pub(super) struct Row {
     /// What each node says now.
-    endpoints: Endpoints,
+    promises: Promises,
     /// What each said at the reading before: a probe may have begun then.
-    before: Endpoints,
+    before: Promises,
     /// The datapath's counters, of all nodes together.
     pub(super) traffic: Traffic,
-    /// Answers of each endpoint.
-    reached: BTreeMap<String, u64>,
+    /// Answers to each node's client by each endpoint.
+    reached: BTreeMap<(String, String), u64>,
+    /// The endpoint that a node's client is to come back to.
+    stuck: BTreeMap<String, String>,
     /// Probes that showed what they should.
     pub(super) ok: u64,
     /// The others, as long as they are remembered, and why.
@@ -36,7 +38,7 @@ pub(super) enum State {
     NoEndpoints,
     /// No probe has come back yet.
     Waiting,
-    /// Not every endpoint has answered yet.
+    /// Not every client has been answered yet by all the endpoints it should be answered by.
     Incomplete,
     /// All is well.
     Ok,
@@ -44,42 +46,66 @@ pub(super) enum State {
 
 impl Row {
     /// Takes what a new reading says. The score stays, but for endpoints that are none any more.
-    pub(super) fn update(&mut self, endpoints: Endpoints, traffic: Traffic) {
-        self.before = std::mem::replace(&mut self.endpoints, endpoints);
+    pub(super) fn update(&mut self, promises: Promises, traffic: Traffic) {
+        self.before = std::mem::replace(&mut self.promises, promises);
         self.traffic = traffic;
-        let expected = self.expected();
-        self.reached.retain(|name, _| expected.contains(name));
+        let promises = &self.promises;
+        let has = |node: &String, name: &String| {
+            let promise = promises.get(node);
+            promise.is_some_and(|promise| promise.endpoints.contains(name))
+        };
+        let sticks = |node: &String| promises.get(node).is_some_and(|promise| promise.sticks);
+        self.reached.retain(|(node, name), _| has(node, name));
+        self.stuck
+            .retain(|node, name| has(node, name) && sticks(node));
     }
 
-    /// What a node expects; nothing if it does not serve this frontend.
-    pub(super) fn on(&self, node: &str) -> Option<&BTreeSet<String>> {
-        self.endpoints.get(node)
+    /// What a node promises; nothing if it does not serve this frontend.
+    pub(super) fn on(&self, node: &str) -> Option<&Promise> {
+        self.promises.get(node)
     }
 
     /// Counts an outcome on `node` if it is right by this reading or the one before; says whether it is.
     pub(super) fn accept(&mut self, node: &str, outcome: &Outcome) -> bool {
-        let fits = |nodes: &Endpoints| nodes.get(node).is_some_and(|names| outcome.fits(names));
-        let right = fits(&self.endpoints) || fits(&self.before);
-        if right {
-            self.ok += 1;
+        let by = |promises: &Promises| {
+            let promise = promises.get(node);
+            promise.filter(|promise| promise.allows(outcome)).cloned()
+        };
+        let now = by(&self.promises);
+        if now.is_none() && by(&self.before).is_none() {
+            return false;
         }
-        if let Outcome::Answered(name) = outcome
-            && fits(&self.endpoints)
-        {
-            *self.reached.entry(name.clone()).or_default() += 1;
+        if let (Some(now), Outcome::Answered(name)) = (now, outcome) {
+            let before = self.before.get(node);
+            let stuck_before = before.is_none_or(|promise| promise.sticks);
+            if now.sticks && stuck_before {
+                let stuck = self.stuck.entry(node.to_owned());
+                if stuck.or_insert_with(|| name.clone()) != name {
+                    return false;
+                }
+            }
+            let key = (node.to_owned(), name.clone());
+            *self.reached.entry(key).or_default() += 1;
         }
-        right
+        self.ok += 1;
+        true
     }
 
-    /// The endpoints that all clients together should reach.
+    /// The endpoints that answer any client.
     pub(super) fn expected(&self) -> BTreeSet<String> {
-        self.endpoints.values().flatten().cloned().collect()
+        let promises = self.promises.values();
+        promises
+            .flat_map(|promise| &promise.endpoints)
+            .cloned()
+            .collect()
     }
 
     /// Every endpoint and how often it answered.
     pub(super) fn counts(&self) -> Vec<(String, u64)> {
         let count = |name: String| {
-            let count = self.reached.get(&name).copied().unwrap_or_default();
+            let reached = self.reached.iter();
+            let by_it = reached.filter(|((_, other), _)| *other == name);
+            let count = by_it.map(|(_, count)| count).sum();
             (name, count)
         };
         self.expected().into_iter().map(count).collect()
@@ -87,13 +113,28 @@ impl Row {
 
     /// What it comes to.
     pub(super) fn state(&self) -> State {
-        let counts = self.counts();
         match self {
             row if !row.failures.is_empty() => State::Failed,
-            _ if counts.is_empty() => State::NoEndpoints,
+            row if row.expected().is_empty() => State::NoEndpoints,
             row if row.ok == 0 => State::Waiting,
-            _ if counts.iter().any(|(_, count)| *count == 0) => State::Incomplete,
-            _ => State::Ok,
+            row if row.is_complete() => State::Ok,
+            _ => State::Incomplete,
         }
+    }
+
+    /// Whether every node's client has been answered by all it should be answered by: where clients stay with
+    /// an endpoint, by one.
+    fn is_complete(&self) -> bool {
+        self.promises.iter().all(|(node, promise)| {
+            let has_reached = |name: &String| {
+                let key = (node.clone(), name.clone());
+                self.reached.contains_key(&key)
+            };
+            let mut endpoints = promise.endpoints.iter();
+            match promise.sticks {
+                true => promise.endpoints.is_empty() || endpoints.any(has_reached),
+                false => endpoints.all(has_reached),
+            }
+        })
     }
 }

@@ -1,10 +1,10 @@
 //! Traffic from a client pod to every frontend that its node serves.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use anyhow::Result;
 
-use super::{frontends::Key, turns::Targets};
+use super::{frontends::Key, promise::Promise, turns::Targets};
 use crate::lab::{Addresses, Protocol, interrupt, probe::Probe};
 
 /// Bytes sent each way: more than one segment.
@@ -22,29 +22,12 @@ const PAUSE: Duration = Duration::from_millis(80);
 pub(super) enum Outcome {
     /// This pod answered, and everything about the answer was right.
     Answered(String),
+    /// No one is there, somebody said.
+    Refused(String),
     /// No one answered, and why.
     Silent(String),
     /// The answer was wrong whoever gave it.
     Wrong(String),
-}
-
-impl Outcome {
-    /// Whether it is right for a frontend with these endpoints.
-    pub(super) fn fits(&self, endpoints: &BTreeSet<String>) -> bool {
-        match self {
-            Self::Answered(pod) => endpoints.contains(pod),
-            Self::Silent(_) => endpoints.is_empty(),
-            Self::Wrong(_) => false,
-        }
-    }
-
-    /// Why it is not right, where it is not.
-    pub(super) fn complaint(&self) -> String {
-        match self {
-            Self::Answered(pod) => format!("{pod} answered, which is no endpoint of it"),
-            Self::Silent(why) | Self::Wrong(why) => why.clone(),
-        }
-    }
 }
 
 /// A frontend as a client needs it.
@@ -56,8 +39,8 @@ pub(super) struct Target {
     pub(super) key: Key,
     /// Its protocol, one that can be probed.
     pub(super) protocol: Protocol,
-    /// Its endpoints, as far as the client's node knows.
-    pub(super) endpoints: BTreeSet<String>,
+    /// What the client's node says of it.
+    pub(super) promise: Promise,
 }
 
 /// One result, and whom it is about.
@@ -78,22 +61,32 @@ pub(super) fn forever(targets: &Targets, client: Addresses, report: impl Fn(Repo
     }
 }
 
-/// As many probes of each target as it takes this client to reach every endpoint; a bounded number.
+/// As many probes of each target as it takes this client to reach every endpoint, or to see that it stays with
+/// one; a bounded number.
 ///
 /// # Errors
 /// If interrupted.
 pub(super) fn once(targets: &[Arc<Target>], client: Addresses) -> Result<Vec<Report>> {
     let mut reports = Vec::new();
     for target in targets {
-        let mut missing = target.endpoints.clone();
-        // With even odds the chance to miss one of n endpoints so often is below n * e^-30.
-        for _ in 0..10 + 30 * target.endpoints.len() {
+        let Promise {
+            endpoints, sticks, ..
+        } = &target.promise;
+        let mut missing = endpoints.clone();
+        // With even odds the chance to miss one of n endpoints so often is below n * e^-30; flows that may go to
+        // either of two all go to one in one of 10^9 cases.
+        let probes = if *sticks {
+            30
+        } else {
+            10 + 30 * endpoints.len()
+        };
+        for _ in 0..probes {
             interrupt::check()?;
             let outcome = target.probe(client);
             if let Outcome::Answered(pod) = &outcome {
                 missing.remove(pod);
             }
-            if !outcome.fits(&target.endpoints) {
+            if !target.promise.allows(&outcome) {
                 missing.clear(); // it will not get better
             }
             reports.push((Arc::clone(target), outcome));
@@ -114,7 +107,7 @@ impl Target {
         };
         let to = self.key.socket();
         let mut probe = Probe::new(self.protocol, to).length(length);
-        if self.endpoints.is_empty() {
+        if self.promise.endpoints.is_empty() {
             probe = probe
                 .connected()
                 .attempts(1)
@@ -127,6 +120,9 @@ impl Target {
                 answer.endpoint, answer.client
             )),
             Ok(answer) => Outcome::Answered(answer.endpoint),
+            Err(error) if error.source.kind() == io::ErrorKind::ConnectionRefused => {
+                Outcome::Refused(format!("from {own}: {error}"))
+            }
             Err(error) => Outcome::Silent(format!("from {own}: {error}")),
         }
     }

@@ -49,7 +49,7 @@ impl Targets {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::Protocol;
+    use crate::{lab::Protocol, run::promise::Promise};
 
     fn target(port: u16) -> Arc<Target> {
         let json = format!(
@@ -59,7 +59,7 @@ mod tests {
             node: "node-1".to_owned(),
             key: serde_json::from_str(&json).unwrap(),
             protocol: Protocol::Tcp,
-            endpoints: BTreeSet::new(),
+            promise: Promise::default(),
         })
     }
 

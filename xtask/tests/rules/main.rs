@@ -2,16 +2,20 @@
 //! addresses that nobody serves, endpoints that leave.
 //!
 //! Three nodes in two zones, an agent on each, and objects as `kubectl get -o json` prints them. Names
-//! of tests quote the rules; the same rules are tabled for the planner in `lb-userspace/tests/control`.
+//! of tests quote the rules. `tables` runs the cases that `lb-userspace/tests/rules` holds for the planner; the
+//! other modules test what cannot be said there: time, open flows, whoever completes checksums.
 
 mod addresses;
 mod affinity;
 mod capabilities;
+#[path = "../../../lb-userspace/tests/rules/cases/mod.rs"]
+mod cases;
 mod cluster;
 mod leaving;
 mod objects;
 mod operating;
 mod policies;
+mod tables;
 
 /// Skips the test with a line if namespaces cannot be made.
 macro_rules! needs_root {

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use xtask::lab::Addresses;
+use xtask::lab::{Addresses, Lab};
 
 use crate::{
     cluster::{Cluster, answered},
@@ -17,13 +17,13 @@ use crate::{
 };
 
 /// Status and body of a GET on a node itself.
-fn get(cluster: &Cluster, node: u8, port: u16, path: &str) -> Result<(u16, String)> {
-    let (status, _, body) = ask(cluster, node, ([127, 0, 0, 1], port).into(), path)?;
+pub(crate) fn get(lab: &Lab, node: &str, port: u16, path: &str) -> Result<(u16, String)> {
+    let (status, _, body) = ask(lab, node, ([127, 0, 0, 1], port).into(), path)?;
     Ok((status, body))
 }
 
 /// Status, head and body.
-fn ask(cluster: &Cluster, node: u8, to: SocketAddr, path: &str) -> Result<(u16, String, String)> {
+fn ask(lab: &Lab, node: &str, to: SocketAddr, path: &str) -> Result<(u16, String, String)> {
     let ask = || -> Result<String> {
         let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(2))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
@@ -32,10 +32,8 @@ fn ask(cluster: &Cluster, node: u8, to: SocketAddr, path: &str) -> Result<(u16, 
         stream.read_to_string(&mut text)?;
         Ok(text)
     };
-    let node = cluster.lab.node(&format!("node-{node}"));
-    let answer = cluster
-        .lab
-        .in_ns(node, ask)?
+    let answer = lab
+        .in_ns(lab.node(node), ask)?
         .with_context(|| path.to_owned())?;
     let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP")?;
     let status = head.split(' ').nth(1).context("no status")?.parse()?;
@@ -43,7 +41,7 @@ fn ask(cluster: &Cluster, node: u8, to: SocketAddr, path: &str) -> Result<(u16, 
 }
 
 /// The sum of a metric's samples whose labels contain all of `labels`.
-fn sample(metrics: &str, name: &str, labels: &[&str]) -> Option<f64> {
+pub(crate) fn sample(metrics: &str, name: &str, labels: &[&str]) -> Option<f64> {
     let samples = metrics.lines().filter(|line| {
         let rest = line.strip_prefix(name);
         rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
@@ -61,7 +59,7 @@ fn an_agent_answers_as_kube_proxy_does() -> Result<()> {
     let cluster = Cluster::start(&web(&json!({}), std::slice::from_ref(&pod)), &[])?;
     cluster.wait_for(1, &answered(&[pod]))?;
     for path in ["/healthz", "/livez"] {
-        let (status, body) = get(&cluster, 1, 10256, path)?;
+        let (status, body) = get(&cluster.lab, "node-1", 10256, path)?;
         let body: Value = serde_json::from_str(&body)?;
         ensure!(
             status == 200 && body["healthy"] == true,
@@ -72,7 +70,7 @@ fn an_agent_answers_as_kube_proxy_does() -> Result<()> {
             "{path}: {body}"
         );
     }
-    let (status, metrics) = get(&cluster, 1, 10249, "/metrics")?;
+    let (status, metrics) = get(&cluster.lab, "node-1", 10249, "/metrics")?;
     ensure!(status == 200);
     // Cilium's and kube-proxy's dashboards alike are made of such names; rules 87 to 89.
     ensure!(
@@ -89,9 +87,9 @@ fn an_agent_answers_as_kube_proxy_does() -> Result<()> {
     }
     let dnat = sample(&metrics, "duolb_verdicts_total", &["verdict=\"dnat\""]);
     ensure!(dnat > Some(100.0), "{metrics}");
-    let (status, _) = get(&cluster, 1, 10249, "/proxyMode")?;
+    let (status, _) = get(&cluster.lab, "node-1", 10249, "/proxyMode")?;
     ensure!(status == 200);
-    let (status, configuration) = get(&cluster, 1, 10249, "/configz")?;
+    let (status, configuration) = get(&cluster.lab, "node-1", 10249, "/configz")?;
     let configuration: Value = serde_json::from_str(&configuration)?;
     ensure!(
         status == 200 && configuration.is_object(),
@@ -117,7 +115,12 @@ fn rule_83_load_balancers_learn_which_nodes_have_endpoints() -> Result<()> {
     let cluster = Cluster::start(&web(&spec, &pods), &[])?;
     for (node, local) in [(1, 2), (2, 0), (3, 0)] {
         for ip in Addresses::of_node(node).both() {
-            let (status, head, body) = ask(&cluster, node, (ip, PORT).into(), "/whatever")?;
+            let (status, head, body) = ask(
+                &cluster.lab,
+                &format!("node-{node}"),
+                (ip, PORT).into(),
+                "/whatever",
+            )?;
             let body: Value = serde_json::from_str(&body)?;
             let expected = json!({
                 "service": {"namespace": "default", "name": "web"},
@@ -138,7 +141,7 @@ fn rule_83_load_balancers_learn_which_nodes_have_endpoints() -> Result<()> {
     cluster.apply(&web(&json!({}), &pods))?;
     let to = (Addresses::of_node(1).v4, PORT).into();
     let start = std::time::Instant::now();
-    while ask(&cluster, 1, to, "/").is_ok() {
+    while ask(&cluster.lab, "node-1", to, "/").is_ok() {
         ensure!(
             start.elapsed() < Duration::from_secs(3),
             "still answered for a Service without it"

@@ -21,9 +21,14 @@ fn frontend(name: &str, endpoints: &[u8]) -> Frontend {
         .iter()
         .map(|n| serde_json::json!({"address": format!("10.0.0.{n}")}))
         .collect();
+    let clients = if endpoints.is_empty() {
+        "dropped"
+    } else {
+        "answered"
+    };
     let json = serde_json::json!({
         "namespace": "default", "name": name, "protocol": "TCP", "address": "10.96.0.1", "port": 80,
-        "endpoints": endpoints, "flows": 1, "packets_in": 2, "packets_out": 3,
+        "endpoints": endpoints, "clients": clients, "flows": 1, "packets_in": 2, "packets_out": 3,
     });
     serde_json::from_value(json).unwrap()
 }
@@ -53,7 +58,12 @@ fn report(board: &Board, outcome: Outcome) -> Report {
 }
 
 fn answered(board: &Board, pod: &str) -> Report {
-    report(board, Outcome::Answered(pod.to_owned()))
+    answered_on(board, NODES[0], pod)
+}
+
+fn answered_on(board: &Board, node: &str, pod: &str) -> Report {
+    let target = Arc::clone(&board.targets(node)[0]);
+    (target, Outcome::Answered(pod.to_owned()))
 }
 
 fn silent(board: &Board) -> Report {
@@ -69,14 +79,54 @@ fn counts(board: &Board) -> Vec<(String, u64)> {
 }
 
 #[test]
-fn answers_of_all_endpoints_make_a_row_ok() {
+fn answers_of_all_endpoints_to_all_clients_make_a_row_ok() {
     let (mut board, mut clock) = board(&[frontend("web", &[1, 2])]);
     assert_eq!(row(&board).state(), State::Waiting);
-    board.enter(clock.tick(), answered(&board, "pod-1"));
-    assert_eq!(row(&board).state(), State::Incomplete);
-    board.enter(clock.tick(), answered(&board, "pod-2"));
+    for (node, pod) in NODES.into_iter().flat_map(|n| [(n, "pod-1"), (n, "pod-2")]) {
+        assert!(!board.is_well());
+        board.enter(clock.tick(), answered_on(&board, node, pod));
+        assert_ne!(row(&board).state(), State::Waiting);
+    }
     assert_eq!(row(&board).state(), State::Ok);
     assert!(board.is_well());
+}
+
+#[test]
+fn rule_68_clients_with_affinity_stay_with_one_endpoint_each() {
+    let web = Frontend {
+        affinity: 60,
+        ..frontend("web", &[1, 2])
+    };
+    let (mut board, mut clock) = board(std::slice::from_ref(&web));
+    for (node, pod) in [
+        (NODES[0], "pod-1"),
+        (NODES[1], "pod-2"),
+        (NODES[0], "pod-1"),
+    ] {
+        assert!(!board.is_well() || node == NODES[0]);
+        board.enter(clock.tick(), answered_on(&board, node, pod));
+    }
+    assert!(board.is_well());
+    board.enter(clock.tick(), answered(&board, "pod-2"));
+    board.merge(listing(clock.tick(), std::slice::from_ref(&web)));
+    assert_eq!(
+        board.failures(),
+        ["default/web: pod-2 answered a client that had been with another endpoint"]
+    );
+}
+
+#[test]
+fn rule_70_a_client_whose_endpoint_left_may_go_to_another() {
+    let web = |endpoints| Frontend {
+        affinity: 60,
+        ..frontend("web", endpoints)
+    };
+    let (mut board, mut clock) = board(&[web(&[1, 2])]);
+    board.enter(clock.tick(), answered(&board, "pod-1"));
+    board.merge(listing(clock.tick(), &[web(&[2])]));
+    board.enter(clock.tick(), answered(&board, "pod-2"));
+    board.merge(listing(clock.tick(), &[web(&[2])]));
+    assert!(board.failures().is_empty());
 }
 
 #[test]
