@@ -34,7 +34,7 @@ use anyhow::{Context as _, Result};
 
 pub use self::{
     address::{Addresses, Shape},
-    agent::{Agent, AgentOptions},
+    agent::{Agent, AgentOptions, Objects},
     builder::{Builder, Node},
     counters::ChecksumErrors,
     endpoint::{Endpoint, PORTS},

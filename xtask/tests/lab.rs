@@ -10,7 +10,9 @@ use std::{
 };
 
 use anyhow::Result;
-use xtask::lab::{AgentOptions, Lab, Netns, Node, PORTS, Pod, ProbeError, Protocol, probe::Probe};
+use xtask::lab::{
+    AgentOptions, Lab, Netns, Node, Objects, PORTS, Pod, ProbeError, Protocol, probe::Probe,
+};
 
 /// Skips the test with a line if namespaces cannot be made.
 macro_rules! needs_root {
@@ -295,10 +297,10 @@ fn agents_run_in_their_nodes_and_end_with_the_lab() -> Result<()> {
     let duolb = lab.dir().join("duolb");
     fs::write(&duolb, STAND_IN)?;
     fs::set_permissions(&duolb, fs::Permissions::from_mode(0o755))?;
-    let manifests = lab.dir().to_owned();
+    let objects = Objects::Manifests(lab.dir().to_owned());
     lab.start_agents(&AgentOptions {
         duolb,
-        manifests,
+        objects,
         args: Vec::new(),
     })?;
     assert!(lab.wait_until(Duration::from_secs(5), || {

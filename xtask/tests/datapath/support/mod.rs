@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use xtask::lab::{Addresses, AgentOptions, ChecksumErrors, Lab, Netns, Node, Pod};
+use xtask::lab::{Addresses, AgentOptions, ChecksumErrors, Lab, Netns, Node, Objects, Pod};
 
 use self::service::Service;
 
@@ -80,7 +80,7 @@ impl Cluster {
         service::write(&manifests, services)?;
         let mut options = AgentOptions {
             duolb: find_duolb().map_err(anyhow::Error::msg)?,
-            manifests,
+            objects: Objects::Manifests(manifests),
             args: args.iter().map(|&arg| arg.to_owned()).collect(),
         };
         // The lab's agents need not hold the flows of a large node.
