@@ -124,7 +124,7 @@ impl World {
                 .order(&format!("rollout {generation} {from} {to}"))?;
             #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
             let wanted = before + (to - from) as f64;
-            wait("it is written", Duration::from_millis(20), || {
+            wait("it is written", Duration::from_millis(200), || {
                 let [seen, pending] = self.slices()?;
                 Ok(seen >= wanted && pending == 0.0)
             })?;
