@@ -34,7 +34,7 @@ use anyhow::{Context as _, Result};
 
 pub use self::{
     address::{Addresses, Shape},
-    agent::{Agent, AgentOptions, SERVICE_RANGES},
+    agent::{Agent, AgentOptions, Objects, SERVICE_RANGES},
     builder::{Builder, Node},
     counters::ChecksumErrors,
     endpoint::{Endpoint, PORTS},

@@ -36,7 +36,7 @@ use anyhow::{Context as _, Result, bail};
 use self::board::Board;
 use crate::{
     build,
-    lab::{AgentOptions, Lab, SERVICE_RANGES, interrupt},
+    lab::{AgentOptions, Lab, Objects, SERVICE_RANGES, interrupt},
     progress, setup, workspace,
 };
 
@@ -106,10 +106,11 @@ pub fn main(args: &Args) -> Result<()> {
     show(
         &AgentOptions {
             duolb,
-            manifests,
+            objects: Objects::Manifests(manifests.clone()),
             service_ranges: SERVICE_RANGES,
             args: Vec::new(),
         },
+        &manifests,
         args.once,
     )
 }
@@ -127,7 +128,7 @@ fn become_root(program: &Path, args: impl FnOnce(&mut Command) -> &mut Command) 
     Err(error).with_context(|| format!("cannot start {}", command.get_program().display()))
 }
 
-fn show(options: &AgentOptions, once: bool) -> Result<()> {
+fn show(options: &AgentOptions, manifests: &Path, once: bool) -> Result<()> {
     let spinner =
         progress::spinner("making the lab: three nodes, their pods, an agent on each node");
     let started = Lab::standard().and_then(|mut lab| {
@@ -145,17 +146,14 @@ fn show(options: &AgentOptions, once: bool) -> Result<()> {
     let mut board = Board::new(pods.collect(), (!once).then_some(MEMORY));
     board.merge(listing::read(&lab)?);
     if !once {
-        let shown = live::follow(&lab, &mut board, footer(&options.manifests));
+        let shown = live::follow(&lab, &mut board, footer(manifests));
         let spinner = progress::spinner("taking everything away");
         drop(lab);
         spinner.finish_and_clear();
         return shown;
     }
     if board.rows().len() == 0 {
-        bail!(
-            "{} has no service that is served",
-            options.manifests.display()
-        );
+        bail!("{} has no service that is served", manifests.display());
     }
     once::probe(&lab, &mut board)?;
     print!("{}", table::full(&board, screen::width()));

@@ -11,7 +11,8 @@ use std::{
 
 use anyhow::Result;
 use xtask::lab::{
-    AgentOptions, Lab, Netns, Node, PORTS, Pod, ProbeError, Protocol, SERVICE_RANGES, probe::Probe,
+    AgentOptions, Lab, Netns, Node, Objects, PORTS, Pod, ProbeError, Protocol, SERVICE_RANGES,
+    probe::Probe,
 };
 
 /// Skips the test with a line if namespaces cannot be made.
@@ -297,10 +298,10 @@ fn agents_run_in_their_nodes_and_end_with_the_lab() -> Result<()> {
     let duolb = lab.dir().join("duolb");
     fs::write(&duolb, STAND_IN)?;
     fs::set_permissions(&duolb, fs::Permissions::from_mode(0o755))?;
-    let manifests = lab.dir().to_owned();
+    let objects = Objects::Manifests(lab.dir().to_owned());
     lab.start_agents(&AgentOptions {
         duolb,
-        manifests,
+        objects,
         service_ranges: SERVICE_RANGES,
         args: Vec::new(),
     })?;

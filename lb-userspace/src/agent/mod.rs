@@ -103,6 +103,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     // leave half a start behind.
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
+    // And before anything is touched: an agent that can be told nothing leaves all as it is.
+    let source = source.connect().await?;
     process::set_oom_score(configuration.oom_score_adj);
     pins.ensure()?;
     let _lock = pins.lock()?;
@@ -149,7 +151,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let restored = restored_assignments(&maps)?;
     let (events_in, events) = mpsc::channel(1024);
     let (problems_in, source_problems) = watch::channel(Vec::new());
-    // Here kube-proxy reports its event `Starting` about the Node.
+    source.announce();
     let source = tokio::spawn(source.run(restored, events_in, problems_in));
     let devices = metrics.own.devices.clone();
     let devices = tokio::spawn(devices::follow(netlink, attacher, devices));

@@ -1,49 +1,21 @@
 //! Certificates that do not fit: which one, and what to do about it.
 
-use std::{path::Path, sync::Arc};
+use std::path::Path;
 
 use duolb::source::kube::Options;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
-use tokio_rustls::{
-    TlsAcceptor,
-    rustls::{
-        ServerConfig,
-        crypto::ring,
-        pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
-    },
-};
 
 use crate::{
     agent::{Agent, options},
-    double::Double,
+    double::{
+        Double,
+        tls::{Authority, acceptor, authority},
+    },
     objects::{NODE, node, service, slice},
 };
 
-type Authority = CertifiedIssuer<'static, KeyPair>;
-
-fn authority() -> Authority {
-    let mut params = CertificateParams::new([]).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
-}
-
 /// A double behind TLS with a certificate of `authority` for `name`.
 async fn double(authority: &Authority, name: &str, is_expired: bool) -> Double {
-    let mut params = CertificateParams::new([name.to_owned()]).unwrap();
-    if is_expired {
-        params.not_before = date_time_ymd(2020, 1, 1);
-        params.not_after = date_time_ymd(2021, 1, 1);
-    }
-    let key = KeyPair::generate().unwrap();
-    let certificate = params.signed_by(&key, authority).unwrap();
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key)
-        .unwrap();
-    let double = Double::start_with(Some(TlsAcceptor::from(Arc::new(config)))).await;
+    let double = Double::start_with(Some(acceptor(authority, name, is_expired))).await;
     double.put(&node(NODE, "a"));
     double.put(&service("web", "0.20"));
     double.put(&slice("web-1", "web", &["10.0.0.1"]));

@@ -36,12 +36,22 @@ pub const SERVICE_RANGES: &str = "10.96.0.0/16,fd00:10:96::/112";
 pub struct AgentOptions {
     /// The binary.
     pub duolb: PathBuf,
-    /// The directory of manifests.
-    pub manifests: PathBuf,
-    /// The ranges of Services, with commas; none if empty, so that the manifests say them or nobody does.
+    /// Where its objects come from.
+    pub objects: Objects,
+    /// With manifests, the ranges of Services, with commas; none if empty, so that the manifests say them or
+    /// nobody does.
     pub service_ranges: &'static str,
     /// Further arguments for `duolb agent`.
     pub args: Vec<String>,
+}
+
+/// Where an agent's objects come from.
+#[derive(Clone, Debug)]
+pub enum Objects {
+    /// A directory of manifests.
+    Manifests(PathBuf),
+    /// An API server, as a kubeconfig tells.
+    Kubeconfig(PathBuf),
 }
 
 impl AgentOptions {
@@ -54,7 +64,7 @@ impl AgentOptions {
             std::env::var_os("DUOLB_BIN").context("DUOLB_BIN is not set: use cargo xtask test")?;
         Ok(Self {
             duolb: duolb.into(),
-            manifests: manifests.into(),
+            objects: Objects::Manifests(manifests.into()),
             service_ranges: SERVICE_RANGES,
             args: Vec::new(),
         })
@@ -86,6 +96,13 @@ impl Lab {
     /// # Errors
     /// If one does not; with the end of its log.
     pub fn start_agents(&mut self, options: &AgentOptions) -> Result<()> {
+        self.add_agents(options);
+        self.agents.iter_mut().try_for_each(Agent::start)?;
+        self.agents.iter().try_for_each(Agent::wait_ready)
+    }
+
+    /// An agent for every node, to be started.
+    pub fn add_agents(&mut self, options: &AgentOptions) {
         let names: Vec<String> = self.nodes().map(|node| node.name.clone()).collect();
         for name in names {
             let agent = Agent {
@@ -98,8 +115,6 @@ impl Lab {
             };
             self.agents.push(agent);
         }
-        self.agents.iter_mut().try_for_each(Agent::start)?;
-        self.agents.iter().try_for_each(Agent::wait_ready)
     }
 
     /// The agent of a node.
@@ -183,15 +198,19 @@ impl Agent {
         let log = File::options().create(true).append(true).open(&self.log);
         let log = log.with_context(|| format!("cannot write {}", self.log.display()))?;
         let mut command = Command::new(&self.options.duolb);
+        command.args(["agent", "--hostname-override", &self.node]);
+        match &self.options.objects {
+            Objects::Manifests(directory) => command
+                .args(
+                    Some(self.options.service_ranges)
+                        .filter(|ranges| !ranges.is_empty())
+                        .map(|ranges| format!("--service-cluster-ip-range={ranges}")),
+                )
+                .arg("--manifests")
+                .arg(directory),
+            Objects::Kubeconfig(file) => command.arg("--kubeconfig").arg(file),
+        };
         command
-            .arg("agent")
-            .args(
-                Some(self.options.service_ranges)
-                    .filter(|ranges| !ranges.is_empty())
-                    .map(|ranges| format!("--service-cluster-ip-range={ranges}")),
-            )
-            .args(["--hostname-override", &self.node, "--manifests"])
-            .arg(&self.options.manifests)
             .arg("--bpffs")
             .arg(&self.bpffs)
             .args(&self.options.args)

@@ -4,7 +4,8 @@ use std::io::IsTerminal as _;
 
 use anyhow::Context as _;
 use tracing_subscriber::{
-    EnvFilter, fmt, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
+    EnvFilter, filter::ParseError, fmt, layer::SubscriberExt as _, reload,
+    util::SubscriberInitExt as _,
 };
 
 use crate::{
@@ -13,13 +14,17 @@ use crate::{
     serve::{LogLevel, log_level::filter_of_verbosity},
 };
 
+/// kube-rs warns of each failed attempt anew, every half a minute for as long as an API server is away or refuses,
+/// and names no remedy. The source tells the same once. `--log-level info,kube_client=debug` lets it speak.
+const TOLD_BY_US: &str = "kube_runtime=off,kube_client=off";
+
 /// Starts it as flags say, else as the configuration does (kube-proxy's `copyLogsFromFlags`).
 ///
 /// # Errors
 /// A filter that is none.
 pub(super) fn start(arguments: LogArguments, logging: &Logging) -> anyhow::Result<LogLevel> {
     let (filter, format) = choose(&arguments, logging);
-    let parsed = EnvFilter::try_new(&filter).with_context(|| format!("--log-level {filter:?}"))?;
+    let parsed = parse(&filter).with_context(|| format!("--log-level {filter:?}"))?;
     let (parsed, handle) = reload::Layer::new(parsed);
     let layer = fmt::layer()
         .with_writer(std::io::stderr)
@@ -30,9 +35,14 @@ pub(super) fn start(arguments: LogArguments, logging: &Logging) -> anyhow::Resul
         LogFormat::Json => registry.with(layer.json()).init(),
     }
     Ok(LogLevel::new(filter, move |filter| {
-        let parsed = EnvFilter::try_new(filter).map_err(|error| format!("{filter:?}: {error}"))?;
+        let parsed = parse(filter).map_err(|error| format!("{filter:?}: {error}"))?;
         handle.reload(parsed).map_err(|error| error.to_string())
     }))
+}
+
+fn parse(filter: &str) -> Result<EnvFilter, ParseError> {
+    // Of two directives for one target the later counts, and any of these before those for all targets.
+    EnvFilter::try_new(format!("{TOLD_BY_US},{filter}"))
 }
 
 /// What counts: our flags, kube-proxy's flags, the configuration, the usual.
@@ -56,6 +66,20 @@ fn choose(arguments: &LogArguments, logging: &Logging) -> (String, LogFormat) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_source_tells_once_kube_rs_does_not_tell_again_unless_asked_to() {
+        let of = |filter: &str, target: &str| {
+            let filter = parse(filter).unwrap().to_string();
+            let parts = filter.split(',').filter(|part| part.starts_with(target));
+            parts.map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(of("info", "kube_client"), ["kube_client=off"]);
+        assert_eq!(of("trace", "kube_runtime"), ["kube_runtime=off"]);
+        let asked = "info,kube_client=debug";
+        assert_eq!(of(asked, "kube_client"), ["kube_client=debug"]);
+        assert_eq!(of(asked, "kube_runtime"), ["kube_runtime=off"]);
+    }
 
     #[test]
     fn flags_count_before_the_configuration_and_ours_before_kube_proxys() {

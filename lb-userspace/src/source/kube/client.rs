@@ -86,9 +86,9 @@ async fn load(options: &Options) -> Result<(String, Client), config::Error> {
     let config = config::load(options).await?;
     let url = config.cluster_url.to_string();
     let server = url.trim_end_matches('/').to_owned();
-    let wrong = |source| config::Error::Credentials {
+    let wrong = |cause| config::Error::Credentials {
         server: server.clone(),
-        source: Box::new(source),
+        cause: Box::new(cause),
     };
     let client = ClientBuilder::try_from(config).map_err(wrong)?.build();
     Ok((server, client))

@@ -18,26 +18,27 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// nothing at all.
 const SILENCE: Duration = Duration::from_secs(150);
 
-/// Why the configuration cannot be used.
+/// Why the configuration cannot be used. Messages contain their causes, which are no sources so that they are not
+/// printed twice.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A kubeconfig is absent, unreadable, or says too little.
-    #[error("kubeconfig {}: {source}: {remedy}", file.display())]
+    #[error("kubeconfig {}: {}: {remedy}", file.display(), first_line(cause))]
     Kubeconfig {
         /// The file.
         file: PathBuf,
         /// What is wrong with it.
-        source: Box<KubeconfigError>,
+        cause: Box<KubeconfigError>,
         /// What helps.
         remedy: &'static str,
     },
     /// `--master` is no address.
-    #[error("--master {url:?}: {source}: give a URL such as https://10.0.0.1:6443")]
+    #[error("--master {url:?}: {cause}: give a URL such as https://10.0.0.1:6443")]
     Master {
         /// As it was given.
         url: String,
         /// What is wrong with it.
-        source: http::uri::InvalidUri,
+        cause: http::uri::InvalidUri,
     },
     /// `--master` is no complete address.
     #[error("--master {url:?}: no scheme or host: give a URL such as https://10.0.0.1:6443")]
@@ -49,19 +50,19 @@ pub enum Error {
     #[error(
         "service account of the pod: {0}: is automountServiceAccountToken off, or KUBERNETES_SERVICE_HOST wrong?"
     )]
-    InCluster(#[source] InClusterError),
+    InCluster(InClusterError),
     /// Nothing says where the API server is.
     #[error(
         "no API server is known: set --kubeconfig or --master, or run in a pod (KUBERNETES_SERVICE_HOST is not set)"
     )]
     Nowhere,
     /// The certificates, keys or tokens cannot be used.
-    #[error("credentials for API server {server}: {source}")]
+    #[error("credentials for API server {server}: {cause}")]
     Credentials {
         /// Its address.
         server: String,
         /// What is wrong with them.
-        source: Box<::kube::Error>,
+        cause: Box<::kube::Error>,
     },
 }
 
@@ -88,11 +89,11 @@ pub(super) async fn load(options: &Options) -> Result<Config, Error> {
 }
 
 async fn from_file(file: PathBuf) -> Result<Config, Error> {
-    let wrong = |source| {
-        let remedy = remedy(&source);
+    let wrong = |cause| {
+        let remedy = remedy(&cause);
         Error::Kubeconfig {
             file: file.clone(),
-            source: Box::new(source),
+            cause: Box::new(cause),
             remedy,
         }
     };
@@ -127,12 +128,22 @@ fn parse_master(url: &str) -> Result<http::Uri, Error> {
     let text = url.to_owned();
     let uri: http::Uri = match url.parse() {
         Ok(uri) => uri,
-        Err(source) => return Err(Error::Master { url: text, source }),
+        Err(cause) => return Err(Error::Master { url: text, cause }),
     };
     if uri.scheme().is_none() || uri.host().is_none() {
         return Err(Error::IncompleteMaster { url: text });
     }
     Ok(uri)
+}
+
+/// Of a parser's picture of the place that it does not understand, what it says and not what it draws.
+fn first_line(error: &KubeconfigError) -> String {
+    error
+        .to_string()
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// What to do about it.

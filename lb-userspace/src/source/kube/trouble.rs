@@ -10,7 +10,8 @@ use ::kube::{
     core::Status,
     runtime::watcher::{self, Error as Failure},
 };
-use rustls::{AlertDescription, CertificateError, Error as Tls};
+use jiff::Timestamp;
+use rustls::{AlertDescription, CertificateError, Error as Tls, pki_types::UnixTime};
 
 use super::kinds::Watched;
 
@@ -227,7 +228,21 @@ fn of_tls(error: &Tls) -> String {
         ) => "it does not accept our client certificate: is it expired, or of another cluster?",
         _ => "TLS failed: is this the secure port of an API server?",
     };
-    format!("{remedy} ({error})")
+    // Not the time of the attempt: the same trouble is told in the same words, and so once.
+    match error {
+        Tls::InvalidCertificate(C::ExpiredContext { not_after, .. }) => {
+            format!("{remedy} (valid until {})", date(*not_after))
+        }
+        Tls::InvalidCertificate(C::NotValidYetContext { not_before, .. }) => {
+            format!("{remedy} (valid from {})", date(*not_before))
+        }
+        error => format!("{remedy} ({error})"),
+    }
+}
+
+fn date(time: UnixTime) -> String {
+    let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    Timestamp::from_second(seconds).map_or_else(|_| format!("{seconds} s"), |time| time.to_string())
 }
 
 /// The first error of type `T` among `error` and its causes.

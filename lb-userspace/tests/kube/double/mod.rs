@@ -8,6 +8,7 @@ mod faults;
 mod http;
 mod select;
 mod store;
+pub(crate) mod tls;
 mod watching;
 
 use std::{
@@ -65,8 +66,13 @@ impl Double {
 
     /// With no objects, behind TLS if there is something to accept it with.
     pub(crate) async fn start_with(tls: Option<TlsAcceptor>) -> Self {
+        Self::start_at(([127, 0, 0, 1], 0).into(), tls).await
+    }
+
+    /// The same at an address of the caller's network namespace; port 0: any.
+    pub(crate) async fn start_at(address: SocketAddr, tls: Option<TlsAcceptor>) -> Self {
         let mut double = Self {
-            address: ([127, 0, 0, 1], 0).into(),
+            address,
             state: Arc::new(State {
                 inner: Mutex::default(),
                 version: watch::Sender::new(0),
@@ -97,6 +103,12 @@ impl Double {
     /// Forgets all versions but the current one.
     pub(crate) fn compact(&self) {
         self.change(Store::compact);
+    }
+
+    /// Forgets all versions that every watch has seen, which the caller knows. Unlike after [`Self::compact`]
+    /// watches go on, so that much can be changed in little memory.
+    pub(crate) fn forget_seen(&self) {
+        self.state.lock().store.forget_seen();
     }
 
     fn change(&self, change: impl FnOnce(&mut Store)) {

@@ -82,6 +82,11 @@ impl Store {
         self.pages.clear();
     }
 
+    /// Forgets all changes, which every watch has seen.
+    pub(crate) fn forget_seen(&mut self) {
+        self.log = Vec::new();
+    }
+
     /// Forgets only the lists.
     pub(crate) fn forget_pages(&mut self) {
         self.pages.clear();
@@ -147,8 +152,9 @@ impl Store {
         if version < self.compacted {
             return Err(Gone);
         }
-        let news = self.log.iter();
-        let news = news.filter(|change| change.version > version && change.resource == resource);
+        let seen = self.log.partition_point(|change| change.version <= version);
+        let news = self.log[seen..].iter();
+        let news = news.filter(|change| change.resource == resource);
         let events = news.filter_map(|change| {
             let selected = |side: &Option<Arc<Value>>| {
                 side.as_ref()

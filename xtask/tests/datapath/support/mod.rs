@@ -13,7 +13,9 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use xtask::lab::{Addresses, AgentOptions, ChecksumErrors, Lab, Netns, Node, Pod, SERVICE_RANGES};
+use xtask::lab::{
+    Addresses, AgentOptions, ChecksumErrors, Lab, Netns, Node, Objects, Pod, SERVICE_RANGES,
+};
 
 use self::service::Service;
 
@@ -80,7 +82,7 @@ impl Cluster {
         service::write(&manifests, services)?;
         let mut options = AgentOptions {
             duolb: find_duolb().map_err(anyhow::Error::msg)?,
-            manifests,
+            objects: Objects::Manifests(manifests),
             service_ranges: SERVICE_RANGES,
             args: args.iter().map(|&arg| arg.to_owned()).collect(),
         };
