@@ -87,26 +87,6 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// The same offset, of which the verifier no longer knows how it came about.
-///
-/// Offsets that differ by the way they were reached (so many VLAN tags, such extension headers) make
-/// the verifier follow everything behind them once for each. A value that went through the middle of a
-/// stack slot is just some 16-bit number to it, so the ways join. Costs a store and a load.
-#[inline(always)]
-pub fn join_ways(offset: u16) -> u16 {
-    #[cfg(target_arch = "bpf")]
-    {
-        let mut slot = [0u16; 4];
-        // SAFETY: both access an element of the array; volatile so that they happen.
-        unsafe {
-            core::ptr::write_volatile(&raw mut slot[1], offset);
-            core::ptr::read_volatile(&raw const slot[1])
-        }
-    }
-    #[cfg(not(target_arch = "bpf"))]
-    offset
-}
-
 /// Whether headers may be read at `at`. In the kernel they always may: network buffers are aligned so
 /// that every header of IP and above stands at an even address, Ethernet having 14 bytes. A buffer of
 /// the host's may be anywhere.

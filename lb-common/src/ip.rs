@@ -5,8 +5,9 @@
 use crate::{
     address::{Address, V4, V6},
     checksum::{Delta, fold},
-    cursor::{Cursor, join_ways},
+    cursor::Cursor,
     headers::{Ipv4, Ipv6, Ipv6Extension, Ipv6Fragment, len, proto},
+    join::join_ways,
 };
 
 /// Extension headers followed before giving up; RFC 8200 knows four kinds that may precede a transport
@@ -45,11 +46,12 @@ pub struct L3<A> {
     pub fragment: Fragment,
 }
 
-/// Which piece of a packet this is.
+/// Which piece of a packet this is. No 0: that alone the verifier would remember, see [`join_ways`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Fragment {
     /// The whole packet.
-    Whole,
+    Whole = 1,
     /// The first piece: has the transport header.
     First,
     /// A later piece: has no ports (rule 98).
@@ -317,7 +319,11 @@ impl Chain {
         // Once more than there are headers: the last step sees that the chain is at its end.
         for _ in 0..=MAX_EXTENSIONS {
             match self.step(cursor) {
-                Some(true) => self.end = join_ways(self.end),
+                Some(true) => {
+                    self.end = join_ways(self.end);
+                    self.next = join_ways(self.next);
+                    self.fragment = join_ways(self.fragment);
+                }
                 Some(false) => return true,
                 None => return false,
             }

@@ -19,6 +19,7 @@ pub mod cursor;
 pub mod flow;
 pub mod headers;
 pub mod ip;
+pub mod join;
 pub mod opaque;
 pub mod parse;
 pub mod reply;

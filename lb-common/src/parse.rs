@@ -4,10 +4,11 @@
 //! message that is not an error about one of them. Such packets are left exactly as they are.
 
 use crate::{
-    cursor::{Cursor, join_ways},
+    cursor::Cursor,
     flow::FlowKey,
     headers::{Eth, Icmp, Ports, Sctp, Tcp, Udp, Vlan, ethertype, len, proto},
     ip::{Fragment, Ip, L3},
+    join::join_ways,
 };
 
 /// The link layer of a packet: what it carries and where that begins.
@@ -48,8 +49,9 @@ pub struct Transport<A> {
     pub l4: u16,
     /// TCP flags; for SCTP [`Sctp::flags`]; 0 for UDP.
     pub flags: u8,
-    /// Whether further pieces follow that have no ports.
-    pub is_fragment: bool,
+    /// 1 if further pieces follow that have no ports, else 0. A number, because a comparison is a fork of ways
+    /// on BPF.
+    pub fragment: u8,
 }
 
 impl<A> Transport<A> {
@@ -57,6 +59,12 @@ impl<A> Transport<A> {
     #[inline(always)]
     pub const fn checksum_offset(&self) -> u16 {
         self.l4 + checksum_offset(self.tuple.proto)
+    }
+
+    /// Whether further pieces follow that have no ports.
+    #[inline(always)]
+    pub const fn is_fragment(&self) -> bool {
+        self.fragment != 0
     }
 
     /// TCP.
@@ -156,12 +164,16 @@ pub fn parse<A: Ip>(cursor: &Cursor<'_>, l3: u16) -> Option<Packet<A>> {
         icmp if icmp == A::ICMP => return Some(Packet::Icmp),
         _ => return None,
     };
+    // Three protocols, whole or not: from here on the verifier follows a packet of any.
+    let is_fragment = matches!(ip.fragment, Fragment::First);
+    let joined =
+        join_ways(u32::from(ip.proto) | u32::from(flags) << 8 | u32::from(is_fragment) << 16);
     Some(Packet::Transport(Transport {
-        tuple: tuple(&ip, ports),
+        tuple: tuple(&ip, ports, joined & 0xff),
         l3,
         l4: ip.payload,
-        flags,
-        is_fragment: matches!(ip.fragment, Fragment::First),
+        flags: (joined >> 8) as u8,
+        fragment: (joined >> 16) as u8,
     }))
 }
 
@@ -191,17 +203,17 @@ pub fn parse_icmp_error<A: Ip>(cursor: &Cursor<'_>, l3: u16) -> Option<IcmpError
         inner_l3,
         inner_l4: inner.payload,
         end: ip.end,
-        inner: tuple(&inner, ports),
+        inner: tuple(&inner, ports, u32::from(join_ways(inner.proto))),
     })
 }
 
 #[inline(always)]
-fn tuple<A: Ip>(ip: &L3<A>, ports: Ports) -> FlowKey<A> {
+fn tuple<A: Ip>(ip: &L3<A>, ports: Ports, proto: u32) -> FlowKey<A> {
     FlowKey {
         src: ip.src,
         dst: ip.dst,
         sport: ports.src,
         dport: ports.dst,
-        proto: u32::from(ip.proto),
+        proto,
     }
 }

@@ -180,8 +180,13 @@ impl<A: Address> VipRange<A> {
     #[inline(always)]
     pub fn contains(&self, addr: &A) -> bool {
         let (first, mask) = (self.addr.words(), self.mask.words());
+        let words = addr.words();
+        // Most addresses differ in the first word, and need no other.
+        if words[0] & mask[0] != first[0] {
+            return false;
+        }
         let mut differ = 0;
-        for (i, word) in addr.words().iter().enumerate() {
+        for (i, word) in words.iter().enumerate().skip(1) {
             differ |= (word & mask[i]) ^ first[i];
         }
         differ == 0

@@ -31,7 +31,7 @@ pub fn run<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
 #[inline(always)]
 fn to_client<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<Verdict> {
     let flow = twin::find_reply(&packet.tuple).ok_or(Exit::NotOurs)?;
-    if packet.is_fragment {
+    if packet.is_fragment() {
         return Err(Verdict::Fragment.into());
     }
     if flow.flags & Flow::<A>::AWAITS_SYN_ACK != 0 {

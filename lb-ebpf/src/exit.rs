@@ -3,6 +3,7 @@
 use lb_common::verdict::Verdict;
 
 /// Why the way of a packet ended early.
+#[derive(Clone, Copy)]
 pub enum Exit {
     /// It is no business of ours: untouched and uncounted.
     NotOurs,

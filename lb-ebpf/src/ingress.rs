@@ -112,7 +112,7 @@ pub fn go_on<A: Tables>(
     now: u32,
 ) -> Result<(), Verdict> {
     // The pieces that follow have no ports, so they could not follow (rule 98).
-    if packet.is_fragment {
+    if packet.is_fragment() {
         return Err(Verdict::Fragment);
     }
     if !packet.is_udp() {

@@ -42,6 +42,7 @@ use lb_common::{
     address::{V4, V6},
     headers::ethertype,
     ip::Side,
+    join::join_ways,
     verdict::Action,
 };
 
@@ -78,7 +79,7 @@ trait Hook {
 
     #[inline(always)]
     fn family<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
-        let exit = Self::run::<A>(skb, l3);
+        let exit = join_ways(Self::run::<A>(skb, l3));
         Self::run_rare::<A>(skb, l3, exit)
     }
 }
@@ -93,11 +94,11 @@ impl Hook for Ingress {
 
     #[inline(always)]
     fn run_rare<A: Tables>(skb: &mut Skb, l3: u16, exit: Exit) -> Exit {
-        let exit = match exit {
+        let exit = join_ways(match exit {
             Exit::Icmp => icmp::to_endpoint::<A>(skb, l3),
             Exit::Vip => vips::run::<A>(skb, l3),
             exit => exit,
-        };
+        });
         match exit {
             Exit::Sctp => sctp::run::<A>(skb, l3, Side::Dst),
             Exit::Counted(why) if matches!(why.action(), Action::Reply) => {

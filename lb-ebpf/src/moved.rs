@@ -7,7 +7,7 @@
 //! connection was there first, its endpoint tells, and the flow through the VIP moves (`give_back`).
 
 use lb_common::{
-    flow::{Flow, is_past, no_mac},
+    flow::{Flow, FlowKey, is_past, no_mac},
     parse::Transport,
     verdict::Verdict,
 };
@@ -86,13 +86,28 @@ fn has_moved<A: Tables>(packet: &Transport<A>, last: u32, now: u32) -> bool {
     true
 }
 
+/// Whether there is a live flow by that reply tuple; one that is over is removed. The tuple is gone with the
+/// return, so that what follows may use its place on the stack.
+#[inline(always)]
+fn is_in_the_way<A: Tables>(reply_key: &FlowKey<A>, now: u32) -> bool {
+    let Some(flow) = twin::find_reply(reply_key) else {
+        return false;
+    };
+    if twin::is_idle(flow, reply_key, now) {
+        maps::remove_flow(reply_key);
+        return false;
+    }
+    true
+}
+
 /// Opens a flow for a connection that has a live one in its way.
 #[inline(always)]
 fn move_port<A: Tables>(packet: &Transport<A>, now: u32) -> Step<()> {
-    let reply_key = packet.tuple.reversed();
-    let in_the_way = twin::find_reply(&reply_key).ok_or(Exit::NotOurs)?;
-    if twin::is_idle(in_the_way, &reply_key, now) {
-        maps::remove_flow(&reply_key);
+    let is_free = {
+        let reply_key = packet.tuple.reversed();
+        !is_in_the_way(&reply_key, now)
+    };
+    if is_free {
         return Err(Exit::NotOurs);
     }
     let mut flow = Flow {

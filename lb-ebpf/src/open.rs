@@ -37,14 +37,14 @@ pub fn run<A: Tables>(
     }
     // The pieces that follow have no ports, so they could not follow (rule 98). Refusing needs no more
     // than the first.
-    if packet.is_fragment {
+    if packet.is_fragment() {
         return Err(Verdict::Fragment);
     }
     let hash = packet.tuple.hash(config::hash_seed());
     // Multiply and shift instead of a division: uniform over the range as the hash is over 2^32.
-    let slot = (u64::from(hash) * u64::from(frontend.slot_count)) >> 32;
-    let mut id = maps::find_slot::<A>(frontend.slot_base.wrapping_add(slot as u32))
-        .ok_or(Verdict::BadSlot)?;
+    let slot = ((u64::from(hash) * u64::from(frontend.slot_count)) >> 32) as u32;
+    let mut id =
+        maps::find_slot::<A>(frontend.slot_base.wrapping_add(slot)).ok_or(Verdict::BadSlot)?;
     if frontend.affinity != 0 {
         id = affinity::ensure(packet, frontend, id, now);
     }
@@ -68,12 +68,20 @@ pub fn run<A: Tables>(
         flow.flags |= Flow::<A>::L2_PENDING;
     }
     maps::put_flow(&packet.tuple, &flow).map_err(|_| Verdict::FlowTableFull)?;
-    maps::count_traffic(flow.traffic, |traffic| traffic.flows += 1);
+    note::<A>(skb, frontend, slot);
+    Ok(())
+}
+
+/// Counts a new flow, and says where it goes. A function of its own: in its caller's frame, it would be under
+/// the deepest calls there are.
+#[inline(never)]
+fn note<A: Tables>(skb: &Skb, frontend: &Frontend, slot: u32) {
+    let index = traffic_index(frontend.service, A::FAMILY);
+    maps::count_traffic(index, |traffic| traffic.flows += 1);
     info!(
         skb.ctx(),
         "service {}: new flow, slot {} of {}", frontend.service, slot, frontend.slot_count
     );
-    Ok(())
 }
 
 /// Makes the reply tuple of `flow` this flow's own, with another client port in it if the client's own

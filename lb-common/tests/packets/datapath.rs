@@ -56,7 +56,7 @@ pub fn find(bytes: &mut [u8]) -> Option<Found> {
                     l3: usize::from(packet.l3),
                     l4: usize::from(packet.l4),
                     flags: packet.flags,
-                    is_fragment: packet.is_fragment,
+                    is_fragment: packet.is_fragment(),
                 }
             }
             Packet::Icmp => Found::Icmp,

@@ -205,7 +205,7 @@ fn only_syn_without_ack_opens_a_connection() {
             l3: 14,
             l4: 34,
             flags,
-            is_fragment: false,
+            fragment: 0,
         };
         let opens = flags & flag::SYN != 0 && flags & flag::ACK == 0;
         assert_eq!(packet.is_open(), opens, "{flags:#x}");

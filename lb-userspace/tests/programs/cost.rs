@@ -12,12 +12,22 @@ use crate::{
 };
 
 /// Instructions the verifier may have to follow, of a million that it allows. Its count grows with every
-/// way that headers can stand in a packet; see it in time.
-const VERIFIED: u32 = 150_000;
+/// way that headers can stand in a packet; see it in time: a twentieth above what it is with Linux 6.18.
+const fn verified_limit(hook: Hook) -> u32 {
+    match hook {
+        Hook::Ingress => 47_800,
+        Hook::Egress => 14_200,
+    }
+}
 
 /// Bytes of machine code, of which a packet's way should stay in the CPU's first-level cache. One family's way
-/// of an ordinary packet is less than a quarter of it.
-const JITED: u32 = 48 * 1024;
+/// of an ordinary packet is less than a quarter of it. Likewise.
+const fn jited_limit(hook: Hook) -> u32 {
+    match hook {
+        Hook::Ingress => 42_200,
+        Hook::Egress => 16_600,
+    }
+}
 
 #[test]
 fn the_programs_load_far_below_the_limits_of_the_verifier() {
@@ -38,10 +48,13 @@ fn the_programs_load_far_below_the_limits_of_the_verifier() {
             "{name}: {verified} instructions verified, {jited} bytes of machine code, {translated:?} of BPF"
         );
         assert!(
-            verified <= VERIFIED,
+            verified <= verified_limit(hook),
             "{name}: {verified} instructions verified"
         );
-        assert!(jited <= JITED, "{name}: {jited} bytes of machine code");
+        assert!(
+            jited <= jited_limit(hook),
+            "{name}: {jited} bytes of machine code"
+        );
     }
 }
 
