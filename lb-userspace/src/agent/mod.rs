@@ -103,6 +103,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     // leave half a start behind.
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
+    // The commands end when their output is closed. The agent must not: TLS writes with writev(2), which raises
+    // SIGPIPE if the API server has just closed the connection. A handler is enough, and stays when this is dropped.
+    drop(signal(SignalKind::pipe())?);
     // And before anything is touched: an agent that can be told nothing leaves all as it is.
     let source = source.connect().await?;
     process::set_oom_score(configuration.oom_score_adj);

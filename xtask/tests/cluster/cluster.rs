@@ -186,7 +186,8 @@ impl Cluster {
         while !is()? {
             ensure!(
                 start.elapsed() < NOTICED,
-                "not so after {NOTICED:?}: {what}\n{}",
+                "not so after {NOTICED:?}: {what} (the agent: {:?})\n{}",
+                self.agent().check(),
                 self.agent().log()
             );
             thread::sleep(Duration::from_millis(20));

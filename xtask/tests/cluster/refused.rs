@@ -69,7 +69,7 @@ fn a_history_that_is_forgotten_is_nobodys_trouble() -> Result<()> {
         })?;
     }
     ensure!(cluster.warnings(&[]) == 0, "{}", cluster.agent().log());
-    ensure!(cluster.health()? == [200, 200]);
+    cluster.wait_health([200, 200])?;
     lost_nothing(streams)
 }
 
@@ -95,7 +95,7 @@ fn a_token_that_expires_is_told_and_the_one_in_its_place_is_taken() -> Result<()
     let told = ["does not know us (401)", "token", "expired"];
     cluster.wait_warning(&told)?;
     cluster.wait_problems(1)?;
-    ensure!(cluster.health()? == [200, 200]);
+    cluster.wait_health([200, 200])?;
     cluster.answers(&[10, 11])?;
     cluster.api.put(&web_of(&[10, 11, 12]));
     fs::write(&token, "second")?;
@@ -158,7 +158,7 @@ fn a_certificate_that_has_expired_or_is_of_others_is_told_while_the_pins_serve()
         change_certificate(&mut cluster, authority, is_expired)?;
         cluster.wait_warning(&told)?;
         cluster.wait_problems(1)?;
-        ensure!(cluster.health()? == [200, 200]);
+        cluster.wait_health([200, 200])?;
         // The same for an agent that starts only now.
         cluster.agent_mut().kill();
         cluster.agent_mut().start()?;

@@ -29,7 +29,7 @@ fn a_kubeconfig_that_cannot_be_used_is_told_with_the_remedy_while_the_pins_serve
                 "user: {}",
                 "user: {client-certificate: no.crt, client-key: no.key}",
             )),
-            "the file must be visible to the agent, in a container too",
+            "the files must be visible to the agent, in a container too",
         ),
     ];
     for (text, remedy) in bad {
@@ -41,7 +41,7 @@ fn a_kubeconfig_that_cannot_be_used_is_told_with_the_remedy_while_the_pins_serve
         cluster.wait("it ends", || Ok(!cluster.agent().is_running()))?;
         let log = cluster.agent().log();
         let lines: Vec<&str> = log.lines().filter(|line| line.contains(remedy)).collect();
-        let path = cluster.kubeconfig.display().to_string();
+        let path = cluster.lab.dir().display().to_string();
         ensure!(
             lines.len() == 1 && lines[0].contains(&path),
             "one line with {remedy:?}: {log}"

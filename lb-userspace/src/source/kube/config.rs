@@ -57,7 +57,10 @@ pub enum Error {
     )]
     Nowhere,
     /// The certificates, keys or tokens cannot be used.
-    #[error("credentials for API server {server}: {cause}")]
+    #[error(
+        "credentials for API server {server}: {cause}: the files must be visible to the agent, in a container too, \
+         and hold certificate and key in PEM"
+    )]
     Credentials {
         /// Its address.
         server: String,
