@@ -138,11 +138,8 @@ mod tests {
     fn each_power_appends_so_many_zero_bytes() {
         let append = |crc| (0..8).fold(crc, |crc, _| times_x(crc));
         let mut crc = ONE;
-        for length in 0..=usize::from(u16::MAX) {
-            let power = (0..4).fold(ONE, |power, i| {
-                multiply(POWERS[i][length >> (4 * i) & 0xf], power)
-            });
-            assert_eq!(power, crc, "{length}");
+        for length in 0..=u32::from(u16::MAX) {
+            assert_eq!(append_zeros(ONE, length), crc, "{length}");
             crc = append(crc);
         }
     }

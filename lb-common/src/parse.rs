@@ -168,12 +168,13 @@ pub fn parse<A: Ip>(cursor: &Cursor<'_>, l3: u16) -> Option<Packet<A>> {
     let is_fragment = matches!(ip.fragment, Fragment::First);
     let joined =
         join_ways(u32::from(ip.proto) | u32::from(flags) << 8 | u32::from(is_fragment) << 16);
+    let [proto, flags, fragment, _] = joined.to_le_bytes();
     Some(Packet::Transport(Transport {
-        tuple: tuple(&ip, ports, joined & 0xff),
+        tuple: tuple(&ip, ports, u32::from(proto)),
         l3,
         l4: ip.payload,
-        flags: (joined >> 8) as u8,
-        fragment: (joined >> 16) as u8,
+        flags,
+        fragment,
     }))
 }
 
