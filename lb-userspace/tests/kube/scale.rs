@@ -68,6 +68,8 @@ async fn serve() {
         let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
         double.put(&slice(&format!("{name}-x7k2p"), &name, &addresses));
     }
+    // Nobody watches yet.
+    double.forget_seen();
     println!("listening on {}", double.url());
     let mut line = String::new();
     let wait = tokio::task::spawn_blocking(move || std::io::stdin().read_line(&mut line));

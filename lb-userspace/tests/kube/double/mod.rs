@@ -12,8 +12,10 @@ pub(crate) mod tls;
 mod watching;
 
 use std::{
+    io::ErrorKind,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -141,7 +143,16 @@ impl Double {
 
     /// Serves again, at the same address.
     pub(crate) async fn up(&mut self) {
-        let listener = TcpListener::bind(self.address).await.expect("a port");
+        // A process that a test beside this one is just starting holds the old socket until its exec.
+        let mut tries = 0..50;
+        let listener = loop {
+            match TcpListener::bind(self.address).await {
+                Err(error) if error.kind() == ErrorKind::AddrInUse && tries.next().is_some() => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                bound => break bound.expect("a port"),
+            }
+        };
         self.address = listener.local_addr().expect("an address");
         let (state, tls) = (self.state.clone(), self.tls.clone());
         let mut serving = JoinSet::new();
