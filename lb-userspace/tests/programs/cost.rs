@@ -7,7 +7,7 @@ use duolb::datapath::object;
 use lb_common::tables::VipRange;
 
 use crate::{
-    kernel::{Hook, Ingress, Kernel},
+    kernel::{Egress, Hook, Ingress, Kernel},
     packet::{Frame, TCP, UDP, both, flag},
 };
 
@@ -15,8 +15,8 @@ use crate::{
 /// way that headers can stand in a packet; see it in time: a twentieth above what it is with Linux 6.18.
 const fn verified_limit(hook: Hook) -> u32 {
     match hook {
-        Hook::Ingress => 47_800,
-        Hook::Egress => 14_200,
+        Ingress => 47_800,
+        Egress => 14_200,
     }
 }
 
@@ -24,8 +24,8 @@ const fn verified_limit(hook: Hook) -> u32 {
 /// of an ordinary packet is less than a quarter of it. Likewise.
 const fn jited_limit(hook: Hook) -> u32 {
     match hook {
-        Hook::Ingress => 42_200,
-        Hook::Egress => 16_600,
+        Ingress => 42_200,
+        Egress => 16_600,
     }
 }
 
