@@ -35,7 +35,7 @@ fn an_api_server_that_is_away_changes_nothing_until_it_is_back_with_other_object
     })?;
     cluster.wait_problems(0)?;
     ensure!(
-        cluster.warnings(&[]) == 1 && cluster.solutions(REFUSED) == 1,
+        cluster.warnings(REFUSED) == 1 && cluster.solutions(REFUSED) == 1,
         "one line for each: {}",
         cluster.agent().log()
     );
