@@ -49,7 +49,7 @@ fn an_agent_that_starts_without_its_api_server_serves_from_the_pins_and_prunes_a
     needs_root!();
     let mut cluster = Cluster::start()?;
     let (gone, new) = (service("gone", "0.99"), service("new", "0.98"));
-    cluster.api.put(&[gone.clone()]);
+    cluster.api.put(std::slice::from_ref(&gone));
     let lists = |cluster: &Cluster, name: &str| -> Result<bool> {
         let list = cluster.agent().duolb(&["service", "list", "-o", "json"])?;
         Ok(list.contains(&format!("\"{name}\"")))

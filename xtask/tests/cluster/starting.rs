@@ -81,7 +81,7 @@ fn a_node_that_is_unknown_or_about_to_go_gets_no_load_but_serves_rules_85_and_86
     ensure!(cluster.health()? == [503, 200], "rule 86: no Node");
     cluster.answers(&[10, 11])?;
     let streams = cluster.streams()?;
-    cluster.api.put(&[node.clone()]);
+    cluster.api.put(std::slice::from_ref(&node));
     let healthz = |code: u16| {
         cluster.wait(&format!("/healthz answers {code}"), || {
             Ok(cluster.health()? == [code, 200])
@@ -95,7 +95,7 @@ fn a_node_that_is_unknown_or_about_to_go_gets_no_load_but_serves_rules_85_and_86
         json!([{"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}]);
     cluster.api.put(&[tainted]);
     healthz(503)?;
-    cluster.api.put(&[node.clone()]);
+    cluster.api.put(std::slice::from_ref(&node));
     healthz(200)?;
     // Deleted while we look: it serves on, for pods that are still there.
     cluster.api.double().delete(&node);
