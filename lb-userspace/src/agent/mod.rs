@@ -154,7 +154,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let restored = restored_assignments(&maps)?;
     let (events_in, events) = mpsc::channel(1024);
     let (problems_in, source_problems) = watch::channel(Vec::new());
-    source.announce();
+    let reporter = source.announce();
     let source = tokio::spawn(source.run(restored, events_in, problems_in));
     let devices = metrics.own.devices.clone();
     let devices = tokio::spawn(devices::follow(netlink, attacher, devices));
@@ -162,6 +162,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         Reconciler::new(maps, &node),
         observe::Observer::new(metrics, health.clone(), SystemTime::now()),
         service_health::ServiceHealths::new(configuration.node_port_addresses, health),
+        reporter,
         state,
         configuration.read_back_period,
     );

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::source::{
     Event,
-    kube::{self, About, Connection, Severity},
+    kube::{self, About, Connection, Reporter, Severity},
     manifests::{self, Assigned},
     objects::Problem,
 };
@@ -50,19 +50,21 @@ impl Connected {
     }
 
     /// Tells the log, and the cluster, that it begins. The event is kube-proxy's `birthCry` to the letter
-    /// (cmd/kube-proxy/app/server.go), so that whoever waits for that one sees ours. Of the other events of
-    /// kube-proxy none can come about for a ClusterIP: its `KubeProxyIncorrectIPVersion` needs objects that the
-    /// API server does not accept.
-    pub(super) fn announce(&self) {
+    /// (cmd/kube-proxy/app/server.go), so that whoever waits for that one sees ours. Returns what further events
+    /// are told to: of kube-proxy's there is one more that can come about, `FailedToStartServiceHealthcheck`
+    /// (`KubeProxyIncorrectIPVersion` needs objects that the API server does not accept).
+    pub(super) fn announce(&self) -> Option<Reporter> {
         match self {
             Self::Manifests(options) => {
                 tracing::info!(directory = %options.directory.display(), "reading manifests");
+                None
             }
             Self::Kube(connection) => {
                 tracing::info!(server = connection.server(), "watching the API server");
                 let reporter = connection.reporter();
                 let (about, severity) = (About::Node, Severity::Normal);
                 reporter.report(&about, severity, "Starting", "StartKubeProxy", "");
+                Some(reporter)
             }
         }
     }

@@ -16,7 +16,11 @@ use crate::{
     },
     datapath::tables::KernelMaps,
     health::Moment,
-    source::{Event, objects},
+    source::{
+        Event,
+        kube::{About, Reporter, Severity},
+        objects,
+    },
 };
 
 /// How long the loop collects events before it writes maps. A change of a file or object comes as
@@ -31,6 +35,8 @@ pub(super) struct Sync {
     reconciler: Reconciler<KernelMaps>,
     observer: Observer,
     service_healths: ServiceHealths,
+    /// Where events are told to, if there is a cluster.
+    reporter: Option<Reporter>,
     /// Problems already told, so that each is told once.
     known: Vec<Problem>,
     state: AgentState,
@@ -42,6 +48,7 @@ impl Sync {
         reconciler: Reconciler<KernelMaps>,
         observer: Observer,
         service_healths: ServiceHealths,
+        reporter: Option<Reporter>,
         state: AgentState,
         read_back_period: Duration,
     ) -> Self {
@@ -49,6 +56,7 @@ impl Sync {
             reconciler,
             observer,
             service_healths,
+            reporter,
             known: Vec::new(),
             state,
             read_back_period,
@@ -104,13 +112,18 @@ impl Sync {
             self.reconciler.index().node(),
         );
         for refused in self.service_healths.update(checks, node, Instant::now()) {
-            tracing::warn!(
-                "service {}: spec.healthCheckNodePort {}: cannot listen on {}: {}; trying again",
-                refused.service,
-                refused.address.port(),
-                refused.address,
+            let (service, address) = (&refused.service, refused.address);
+            let port = address.port();
+            let why = format!(
+                "healthCheckNodePort {port}: cannot listen on {address}: {}",
                 refused.reason
             );
+            tracing::warn!("service {service}: {why}; trying again");
+            if let Some(reporter) = &self.reporter {
+                let about = About::Service((**service).clone());
+                let reason = "FailedToStartServiceHealthcheck";
+                reporter.report(&about, Severity::Warning, reason, "Listen", &why);
+            }
         }
     }
 

@@ -2,12 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
 
 use crate::{
-    cluster::{Cluster, web_of},
+    cluster::{Cluster, pods, web_of},
     needs_root,
     objects::NODE,
+    workload::web,
 };
 
 #[test]
@@ -64,4 +66,39 @@ fn the_cluster_is_told_of_the_start_in_kube_proxys_words() -> Result<()> {
     cluster.wait("another event", || {
         Ok(cluster.api.double().events().len() == 2)
     })
+}
+
+#[test]
+fn rule_84_the_cluster_is_told_of_a_health_check_whose_port_is_taken() -> Result<()> {
+    needs_root!();
+    const PORT: u16 = 32_100;
+    let cluster = Cluster::start()?;
+    // Some other software on the node has the port, for IPv4.
+    let take = || std::net::TcpListener::bind(("0.0.0.0", PORT));
+    let taken = cluster.lab.in_ns(cluster.host(), take)??;
+    cluster.api.put(&web(
+        &json!({
+            "type": "LoadBalancer",
+            "externalTrafficPolicy": "Local",
+            "healthCheckNodePort": PORT,
+        }),
+        &pods(&[10, 11]),
+    ));
+    let told = || {
+        let events = cluster.api.double().events();
+        events
+            .into_iter()
+            .find(|event| event["reason"] == "FailedToStartServiceHealthcheck")
+    };
+    cluster.wait("an event", || Ok(told().is_some()))?;
+    let event = told().context("just seen")?;
+    let about = &event["regarding"];
+    ensure!(
+        event["type"] == "Warning" && about["kind"] == "Service" && about["name"] == "web",
+        "{event:#}"
+    );
+    // The Service is served all the same.
+    cluster.answers(&[10, 11])?;
+    drop(taken);
+    Ok(())
 }
