@@ -13,10 +13,22 @@ use xtask::lab::Host;
 pub(crate) const HEALTH: u16 = 10256;
 pub(crate) const METRICS: u16 = 10249;
 
-/// Status and body of a GET.
+/// Status and body of a GET on a node itself.
 pub(crate) fn get(host: &Host, port: u16, path: &str) -> Result<(u16, String)> {
+    let answer = ask(host, SocketAddr::from(([127, 0, 0, 1], port)), path)?;
+    Ok((answer.status, answer.body))
+}
+
+/// An answer: status, header lines in lower case, body.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+/// The answer to a GET from a node to `to`.
+pub(crate) fn ask(host: &Host, to: SocketAddr, path: &str) -> Result<Answer> {
     let ask = || -> Result<String> {
-        let to = SocketAddr::from(([127, 0, 0, 1], port));
         let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(2))?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
@@ -27,5 +39,7 @@ pub(crate) fn get(host: &Host, port: u16, path: &str) -> Result<(u16, String)> {
     let answer = host.netns.run(ask)?.with_context(|| path.to_owned())?;
     let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP")?;
     let status = head.split(' ').nth(1).context("no status")?.parse()?;
-    Ok((status, body.to_owned()))
+    let head = head.to_ascii_lowercase();
+    let body = body.to_owned();
+    Ok(Answer { status, head, body })
 }

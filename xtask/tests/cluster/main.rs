@@ -13,6 +13,10 @@ mod cluster;
 )]
 #[path = "../../../lb-userspace/tests/kube/double/mod.rs"]
 mod double;
+#[expect(
+    dead_code,
+    reason = "shared with the tests of the rules, which look at headers, too"
+)]
 mod http;
 #[path = "../../../lb-userspace/tests/kube/objects.rs"]
 mod objects;

@@ -11,6 +11,8 @@ mod capabilities;
 #[path = "../../../lb-userspace/tests/rules/cases/mod.rs"]
 mod cases;
 mod cluster;
+#[path = "../cluster/http.rs"]
+mod http;
 mod leaving;
 mod objects;
 mod operating;

@@ -18,7 +18,8 @@ use xtask::lab::{AgentOptions, Endpoint, Lab, Node, Pod, Protocol, probe::Probe}
 use super::places::{self, FIRST, PODS, Places};
 use crate::{
     cases::Objects,
-    operating::{get, sample},
+    http::{METRICS, get},
+    operating::sample,
 };
 
 /// The ports that endpoints of the tables have.
@@ -180,7 +181,7 @@ impl World {
 
     /// The samples of the verdicts that a node has counted so far.
     pub(super) fn verdicts(&self, node: &str) -> Result<BTreeSet<String>> {
-        let (_, metrics) = get(&self.lab, node, 10249, "/metrics")?;
+        let (_, metrics) = get(self.lab.node(node), METRICS, "/metrics")?;
         let samples = metrics.lines().filter(|line| line.starts_with(VERDICTS));
         let samples: BTreeSet<_> = samples.map(str::to_owned).collect();
         ensure!(!samples.is_empty(), "on {node}: no {VERDICTS}");
@@ -189,7 +190,7 @@ impl World {
 
     /// How many Services a node's agent counts as lacking local endpoints under a policy (rule 87).
     pub(super) fn lacking(&self, node: &str, policy: &str) -> Result<f64> {
-        let (_, metrics) = get(&self.lab, node, 10249, "/metrics")?;
+        let (_, metrics) = get(self.lab.node(node), METRICS, "/metrics")?;
         let name = "kubeproxy_sync_proxy_rules_no_local_endpoints_total";
         let label = format!("traffic_policy=\"{policy}\"");
         sample(&metrics, name, &[&label]).with_context(|| format!("no {name} for {policy}"))
