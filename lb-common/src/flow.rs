@@ -8,6 +8,17 @@
 //!   forward  {client:cp -> vip:vp}  =>  {peer: endpoint:ep, client_port: cp'}   cp' == cp unless moved
 //!   reply    {endpoint:ep -> client:cp'}  =>  {peer: vip:vp, client_port: cp}
 //! ```
+//!
+//! A client whose answers would go past this node gets an address of the node on egress towards the endpoint:
+//! two more entries, which are to the client what the first two are to the VIP.
+//!
+//! ```text
+//!   SNAT     {client:cp' -> endpoint:ep}  =>  {peer: node:np, client_port: ep}
+//!   undo     {endpoint:ep -> node:np}     =>  {peer: client:cp', client_port: ep}
+//! ```
+//!
+//! The SNAT entry is made with the first two and has no peer yet; the undo entry, and with it the peer, is made when
+//! the packet leaves, so that a CNI that masquerades before is not in its way.
 
 use crate::address::Address;
 #[cfg(doc)]
@@ -126,6 +137,16 @@ impl<A> Flow<A> {
     pub const AWAITS_SYN_ACK: u16 = 1 << 7;
     /// Forward: the endpoint has a connection of its own by this tuple; the next SYN takes another port.
     pub const TAKEN: u16 = 1 << 8;
+    /// This entry is the SNAT one. Its peer's port is 0 until the first packet leaves.
+    pub const SNAT: u16 = 1 << 9;
+    /// This entry is the undo one.
+    pub const UNDO: u16 = 1 << 10;
+    /// Forward: there is a SNAT entry that goes with it.
+    pub const MASQUERADED: u16 = 1 << 11;
+    /// Forward and reply: packets skip the stack, in both directions.
+    pub const FAST: u16 = 1 << 12;
+    /// What tells the other kinds of entry from a forward one.
+    pub const NOT_FORWARD: u16 = Self::REPLY | Self::SNAT | Self::UNDO;
 
     /// Whether both ends have closed, or one has reset: the tuple may serve another flow.
     #[inline(always)]
@@ -178,6 +199,52 @@ impl<A: Address> Flow<A> {
             dport: self.peer_port,
             proto: reply.proto,
         }
+    }
+
+    /// The tuple of the answers to packets with the tuple `snat`, this being its SNAT entry.
+    #[inline(always)]
+    pub const fn undo_key(&self, snat: &FlowKey<A>) -> FlowKey<A> {
+        FlowKey {
+            src: snat.dst,
+            dst: self.peer,
+            sport: snat.dport,
+            dport: self.peer_port,
+            proto: snat.proto,
+        }
+    }
+
+    /// The undo entry that goes with this, the SNAT entry of `snat`.
+    #[inline(always)]
+    #[must_use]
+    pub fn undo_entry(&self, snat: &FlowKey<A>) -> Self {
+        Self {
+            peer: snat.src,
+            peer_port: snat.sport,
+            client_port: snat.dport,
+            traffic: self.traffic,
+            endpoint: 0,
+            seen: self.seen,
+            mac: no_mac(),
+            flags: Self::UNDO,
+        }
+    }
+
+    /// The tuple that the client's packets leave with, this being the undo entry of the tuple `undo`.
+    #[inline(always)]
+    pub const fn snat_key(&self, undo: &FlowKey<A>) -> FlowKey<A> {
+        FlowKey {
+            src: self.peer,
+            dst: undo.src,
+            sport: self.peer_port,
+            dport: undo.sport,
+            proto: undo.proto,
+        }
+    }
+
+    /// Whether this is an undo entry that translates to the same as `other`.
+    #[inline(always)]
+    pub fn is_same_undo(&self, other: &Self) -> bool {
+        self.flags & Self::UNDO != 0 && self.peer == other.peer && self.peer_port == other.peer_port
     }
 
     /// Whether this is a reply entry that translates to the same as `other`.

@@ -12,7 +12,7 @@ use crate::address::{Address, Family, V4, V6};
 
 /// Version of every layout in this module and in [`crate::flow`]: part of the pin directory's name, so
 /// that an agent never interprets maps that another version made.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;
 
 /// What a client addresses: the key of `FRONTENDS_V4` and `FRONTENDS_V6`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,6 +71,10 @@ pub struct Frontend {
     /// Session affinity by client address: seconds that an endpoint stays the client's after its last
     /// new flow (rule 69); 0: none.
     pub affinity: u32,
+    /// With [`Frontend::SPLIT`]: first slot for clients inside, see there.
+    pub inner_base: u32,
+    /// With [`Frontend::SPLIT`]: number of slots for clients inside.
+    pub inner_count: u32,
 }
 
 impl Frontend {
@@ -82,6 +86,24 @@ impl Frontend {
     /// No frontend but the mark of a VIP, at port 0 and protocol 0: the address is a ClusterIP, so that
     /// its other ports are refused (rule 49) and are not nobody's (rule 50).
     pub const VIP: u32 = 4;
+    /// Clients inside, that is pods of this node and the node itself, get the cluster list at `inner_base`;
+    /// the slots proper, the local list, are for everybody else (rules 42 and 45).
+    pub const SPLIT: u32 = 8;
+    /// For the node's own processes only: packets that come in by a device are none of its business. So
+    /// are the node ports of loopback addresses.
+    pub const HOST_ONLY: u32 = 16;
+    /// Clients must be in one of the service's `SOURCES` (rule 47).
+    pub const SOURCE_RANGES: u32 = 32;
+    /// With source ranges: the node's own processes are in none of them.
+    pub const NODE_DENIED: u32 = 64;
+    /// It is a node port.
+    pub const NODE_PORT: u32 = 128;
+    /// Its address is a load balancer's.
+    pub const LOAD_BALANCER: u32 = 256;
+    /// Its address is one of `externalIPs`.
+    pub const EXTERNAL_IP: u32 = 512;
+    /// What clients reach by another address than the cluster IP.
+    pub const EXTERNAL: u32 = Self::NODE_PORT | Self::LOAD_BALANCER | Self::EXTERNAL_IP;
 }
 
 /// An endpoint of a service port: the entry of `ENDPOINTS_V4` and `ENDPOINTS_V6` at [`endpoint_index`] of
@@ -128,6 +150,8 @@ impl<A> Endpoint<A> {
     pub const CLUSTER: u16 = 4;
     /// New flows under the Local policy may go to it (rule 32).
     pub const LOCAL: u16 = 8;
+    /// It runs on this node (rule 16), whatever may be done with it: its answers pass here by themselves.
+    pub const HERE: u16 = 16;
 }
 
 /// Where an endpoint with that id stands.
@@ -196,6 +220,61 @@ impl<A: Address> VipRange<A> {
 /// Number of entries of `RANGES_V4` and `RANGES_V6`.
 pub const VIP_RANGES: u32 = 8;
 
+/// Number of entries of `LOCALS_V4` and `LOCALS_V6`: the networks that pods of this node have their addresses
+/// from, where that is how they are told (rule 59). They are searched like the ranges of VIPs, and any flag will do;
+/// if the first has none, [`Device::PODS`] tells.
+pub const LOCAL_RANGES: u32 = 2;
+
+/// Addresses that the clients of a service port may have: the key of the tries `SOURCES_V4` and `SOURCES_V6`,
+/// whose prefix lengths count from the first bit of `service`, that is 32 more than the network's own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(C)]
+pub struct Source<A> {
+    /// Id of the service port, native byte order: it always counts as a whole.
+    pub service: u32,
+    /// The client, or the first address of its network.
+    pub addr: A,
+}
+
+/// What a process of the node calls: the key of `SOCKETS_V4` and `SOCKETS_V6`, which hold two entries for each.
+///
+/// ```text
+///   forward  {socket, vip:vp}       =>  {peer: endpoint:ep}   which endpoint the socket has got
+///   reverse  {socket, endpoint:ep}  =>  {peer: vip:vp}        whom the socket believes to talk to
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(C)]
+pub struct SocketKey<A> {
+    /// The socket's cookie, its halves in native order: as words, so that the key has no padding.
+    pub cookie: [u32; 2],
+    /// Whom it talks to.
+    pub addr: A,
+    /// Port, network byte order.
+    pub port: u16,
+    /// IP protocol number.
+    pub proto: u8,
+    /// 0 forward, 1 reverse: an endpoint may be another service's VIP.
+    pub way: u8,
+}
+
+/// What that stands for: the value of `SOCKETS_V4` and `SOCKETS_V6`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Socket<A> {
+    /// Forward: the endpoint. Reverse: the VIP.
+    pub peer: A,
+    /// The peer's port, network byte order.
+    pub peer_port: u16,
+    /// Always zero.
+    pub pad: u16,
+    /// Id of the endpoint.
+    pub endpoint: u32,
+    /// Id of the service port.
+    pub service: u32,
+    /// When it was last used, on the flow clock.
+    pub seen: u32,
+}
+
 /// A client of a service port with session affinity: the key of `AFFINITY_V4` and `AFFINITY_V6`. The VIP is no
 /// part of it (rule 68).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -247,8 +326,14 @@ pub struct Device {
     /// ifindex of the bridge this device is a port of: frames that enter by it may be switched without
     /// being routed. 0: not a bridge port.
     pub bridge: u32,
-    /// How the programs are attached, for the reading commands: bits below.
+    /// How the programs are attached: bits below.
     pub attached: u32,
+    /// What is behind it: bits below.
+    pub role: u32,
+    /// The address that clients get on egress by this device if they need another than their own; 0: none.
+    pub v4: V4,
+    /// The same for IPv6.
+    pub v6: V6,
 }
 
 impl Device {
@@ -258,6 +343,18 @@ impl Device {
     pub const CLSACT: u32 = 2;
     /// The qdisc is our own: removed by a clean-up.
     pub const QDISC: u32 = 4;
+    /// XDP in the driver.
+    pub const XDP_NATIVE: u32 = 8;
+    /// XDP in the stack's stead.
+    pub const XDP_GENERIC: u32 = 16;
+
+    /// The rest of the world is behind it: who comes in by it is no pod of this node, and answers to him from
+    /// another node would go past this one.
+    pub const UPLINK: u32 = 1;
+    /// Who comes in by it is a pod of this node, where addresses do not say so (`LOCALS_V4` and `LOCALS_V6`).
+    pub const PODS: u32 = 2;
+    /// A veth whose other end is in another network namespace: packets may skip the way between the two.
+    pub const PEER: u32 = 4;
 }
 
 /// What the agent says of itself: the only entry of `AGENT`. Never read by the datapath.
@@ -316,7 +413,13 @@ pub struct ServiceRecord {
 const _: () = {
     assert!(size_of::<FrontendKey<V4>>() == 8);
     assert!(size_of::<FrontendKey<V6>>() == 20);
-    assert!(size_of::<Frontend>() == 20);
+    assert!(size_of::<Frontend>() == 28);
+    assert!(size_of::<Source<V4>>() == 8);
+    assert!(size_of::<Source<V6>>() == 20);
+    assert!(size_of::<SocketKey<V4>>() == 16);
+    assert!(size_of::<SocketKey<V6>>() == 28);
+    assert!(size_of::<Socket<V4>>() == 20);
+    assert!(size_of::<Socket<V6>>() == 32);
     assert!(size_of::<Endpoint<V4>>() == 16);
     assert!(size_of::<Endpoint<V6>>() == 28);
     assert!(size_of::<VipRange<V4>>() == 12);
@@ -325,7 +428,7 @@ const _: () = {
     assert!(size_of::<AffinityKey<V6>>() == 20);
     assert!(size_of::<Affinity>() == 8);
     assert!(size_of::<Traffic>() == 40);
-    assert!(size_of::<Device>() == 8);
+    assert!(size_of::<Device>() == 32);
     assert!(size_of::<AgentState>() == 32);
     assert!(size_of::<ServiceRecord>() == 3 * NAME_LEN + 32 + 8);
 };
@@ -334,7 +437,7 @@ const _: () = {
 mod pod {
     use super::{
         Affinity, AffinityKey, AgentState, Device, Endpoint, Frontend, FrontendKey, ServiceRecord,
-        Traffic, V4, V6, VipRange,
+        Socket, SocketKey, Source, Traffic, V4, V6, VipRange,
     };
 
     // SAFETY: repr(C), Copy, 'static, made of integers only, no padding (asserted above), so every
@@ -356,6 +459,18 @@ mod pod {
     unsafe impl aya::Pod for AffinityKey<V4> {}
     // SAFETY: as above.
     unsafe impl aya::Pod for AffinityKey<V6> {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Source<V4> {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Source<V6> {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for SocketKey<V4> {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for SocketKey<V6> {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Socket<V4> {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Socket<V6> {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Affinity {}
     // SAFETY: as above.

@@ -79,12 +79,29 @@ verdicts! {
     Unallocated = 15, "unallocated", Drop;
     /// TCP: the endpoint has left every slice, and its clients are to know (`--tcp-reset-dead-endpoints`).
     EndpointGone = 16, "endpoint-gone", Reply;
+    /// Client to endpoint, on its way out: the client got an address of this node, so that the answer comes
+    /// back here.
+    Snat = 17, "snat", Pass;
+    /// Endpoint to client, on its way in: the client has its own address again.
+    Unsnat = 18, "un-snat", Pass;
+    /// The client needs an address of the device that its packet leaves by, and there is none of the family.
+    NoSnatAddress = 19, "no-snat-address", Drop;
+    /// The client needs an address of this node, and no port of it is left for this endpoint.
+    NoSnatPort = 20, "no-snat-port", Drop;
+    /// The client is in none of the load balancer's source ranges (rules 47 and 48).
+    SourceDenied = 21, "source-denied", Drop;
+    /// Client to endpoint on another node, sent on by XDP: destination and source translated.
+    XdpToEndpoint = 22, "xdp-to-endpoint", Pass;
+    /// Endpoint on another node to client, sent on by XDP: both translated back.
+    XdpToClient = 23, "xdp-to-client", Pass;
+    /// A process of the node connects or sends to a VIP: its socket talks to an endpoint.
+    Socket = 24, "socket", Pass;
 }
 
 /// Number of entries of `VERDICTS`.
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "there are a dozen verdicts"
+    reason = "there are two dozen verdicts"
 )]
 pub const VERDICT_COUNT: u32 = Verdict::ALL.len() as u32;
 

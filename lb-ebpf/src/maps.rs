@@ -6,15 +6,15 @@
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_NOEXIST},
     macros::map,
-    maps::{Array, HashMap, LruHashMap, PerCpuArray},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, lpm_trie::Key},
 };
 use lb_common::{
     address::{V4, V6},
     flow::{Flow, FlowKey},
     ip::Ip,
     tables::{
-        Affinity, AffinityKey, AgentState, Device, Endpoint, Frontend, FrontendKey, ServiceRecord,
-        Traffic, VIP_RANGES, VipRange, endpoint_index,
+        Affinity, AffinityKey, AgentState, Device, Endpoint, Frontend, FrontendKey, LOCAL_RANGES,
+        ServiceRecord, Socket, SocketKey, Source, Traffic, VIP_RANGES, VipRange, endpoint_index,
     },
     verdict::{VERDICT_COUNT, Verdict},
 };
@@ -36,6 +36,21 @@ static ENDPOINTS_V6: Array<Endpoint<V6>> = Array::with_max_entries(1024, 0);
 static RANGES_V4: Array<VipRange<V4>> = Array::with_max_entries(VIP_RANGES, 0);
 #[map]
 static RANGES_V6: Array<VipRange<V6>> = Array::with_max_entries(VIP_RANGES, 0);
+#[map]
+static LOCALS_V4: Array<VipRange<V4>> = Array::with_max_entries(LOCAL_RANGES, 0);
+#[map]
+static LOCALS_V6: Array<VipRange<V6>> = Array::with_max_entries(LOCAL_RANGES, 0);
+/// Who may use a load balancer's address; the value says nothing.
+#[map]
+static SOURCES_V4: LpmTrie<Source<V4>, u32> =
+    LpmTrie::with_max_entries(1024, aya_ebpf::bindings::BPF_F_NO_PREALLOC);
+#[map]
+static SOURCES_V6: LpmTrie<Source<V6>, u32> =
+    LpmTrie::with_max_entries(1024, aya_ebpf::bindings::BPF_F_NO_PREALLOC);
+#[map]
+static SOCKETS_V4: LruHashMap<SocketKey<V4>, Socket<V4>> = LruHashMap::with_max_entries(1024, 0);
+#[map]
+static SOCKETS_V6: LruHashMap<SocketKey<V6>, Socket<V6>> = LruHashMap::with_max_entries(1024, 0);
 #[map]
 static AFFINITY_V4: LruHashMap<AffinityKey<V4>, Affinity> = LruHashMap::with_max_entries(1024, 0);
 #[map]
@@ -90,6 +105,9 @@ pub trait Tables: Ip {
     fn slots() -> &'static Array<u32>;
     fn endpoints() -> &'static Array<Endpoint<Self>>;
     fn ranges() -> &'static Array<VipRange<Self>>;
+    fn locals() -> &'static Array<VipRange<Self>>;
+    fn sources() -> &'static LpmTrie<Source<Self>, u32>;
+    fn sockets() -> &'static LruHashMap<SocketKey<Self>, Socket<Self>>;
     fn affinity() -> &'static LruHashMap<AffinityKey<Self>, Affinity>;
     fn flows() -> &'static LruHashMap<FlowKey<Self>, Flow<Self>>;
 }
@@ -110,6 +128,18 @@ impl Tables for V4 {
     #[inline(always)]
     fn ranges() -> &'static Array<VipRange<Self>> {
         &RANGES_V4
+    }
+    #[inline(always)]
+    fn locals() -> &'static Array<VipRange<Self>> {
+        &LOCALS_V4
+    }
+    #[inline(always)]
+    fn sources() -> &'static LpmTrie<Source<Self>, u32> {
+        &SOURCES_V4
+    }
+    #[inline(always)]
+    fn sockets() -> &'static LruHashMap<SocketKey<Self>, Socket<Self>> {
+        &SOCKETS_V4
     }
     #[inline(always)]
     fn affinity() -> &'static LruHashMap<AffinityKey<Self>, Affinity> {
@@ -137,6 +167,18 @@ impl Tables for V6 {
     #[inline(always)]
     fn ranges() -> &'static Array<VipRange<Self>> {
         &RANGES_V6
+    }
+    #[inline(always)]
+    fn locals() -> &'static Array<VipRange<Self>> {
+        &LOCALS_V6
+    }
+    #[inline(always)]
+    fn sources() -> &'static LpmTrie<Source<Self>, u32> {
+        &SOURCES_V6
+    }
+    #[inline(always)]
+    fn sockets() -> &'static LruHashMap<SocketKey<Self>, Socket<Self>> {
+        &SOCKETS_V6
     }
     #[inline(always)]
     fn affinity() -> &'static LruHashMap<AffinityKey<Self>, Affinity> {
@@ -184,6 +226,24 @@ pub fn has_state<A: Tables>(id: u32, state: u16) -> bool {
 pub fn find_range<A: Tables>(index: u32) -> Option<&'static VipRange<A>> {
     let range = A::ranges().get(index)?;
     if range.flags == 0 { None } else { Some(range) }
+}
+
+/// A network that pods of this node have their addresses from; none behind the last one.
+#[inline(always)]
+pub fn find_local<A: Tables>(index: u32) -> Option<&'static VipRange<A>> {
+    let range = A::locals().get(index)?;
+    if range.flags == 0 { None } else { Some(range) }
+}
+
+/// Whether `client` is in one of the source ranges of a service port.
+#[inline(always)]
+pub fn is_source<A: Tables>(service: u32, client: A) -> bool {
+    let source = Source {
+        service,
+        addr: client,
+    };
+    let bits = 8 * size_of::<Source<A>>() as u32;
+    A::sources().get(&Key::new(bits, source)).is_some()
 }
 
 /// Where a client's new flows go, in place.

@@ -114,6 +114,7 @@ pub(super) fn run(arguments: AgentArguments, pins: Pins) -> anyhow::Result<()> {
             slots: max_slots,
             flows: max_flows,
             affinity: max_affinity,
+            ..Sizes::default()
         },
         tcp_reset_dead: tcp_reset_dead_endpoints,
         datapath_log,

@@ -207,7 +207,14 @@ impl Attacher {
                 Err(error) => return Err(refused("tc_ingress", error.into())),
             }
         }
-        self.devices.put(index, &Device { bridge, attached })?;
+        self.devices.put(
+            index,
+            &Device {
+                bridge,
+                attached,
+                ..Device::default()
+            },
+        )?;
         for hook in &HOOKS {
             let pin = self.pin(index, hook);
             let program = object::program(&mut self.ebpf, hook.program)?;

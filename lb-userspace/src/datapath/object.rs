@@ -35,6 +35,10 @@ pub struct Sizes {
     pub flows: u32,
     /// Clients of services with session affinity, per family.
     pub affinity: u32,
+    /// Entries for sockets of the node's own processes, per family; a socket needs two for each VIP.
+    pub sockets: u32,
+    /// Source ranges of load balancers, per family.
+    pub sources: u32,
 }
 
 impl Default for Sizes {
@@ -44,6 +48,8 @@ impl Default for Sizes {
             slots: 524_288,
             flows: 262_144,
             affinity: 65_536,
+            sockets: 65_536,
+            sources: 65_536,
         }
     }
 }
@@ -93,6 +99,12 @@ pub const MAPS: &[&str] = &[
     "ENDPOINTS_V6",
     "RANGES_V4",
     "RANGES_V6",
+    "LOCALS_V4",
+    "LOCALS_V6",
+    "SOURCES_V4",
+    "SOURCES_V6",
+    "SOCKETS_V4",
+    "SOCKETS_V6",
     "AFFINITY_V4",
     "AFFINITY_V6",
     "FLOWS_V4",
@@ -219,12 +231,14 @@ pub fn take_map(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, DatapathErro
 fn entries(name: &str, sizes: &Sizes) -> Option<u32> {
     match name {
         "SERVICES" => Some(sizes.services),
-        // Each service port has a frontend, and each VIP a mark besides.
-        "FRONTENDS_V4" | "FRONTENDS_V6" => Some(sizes.services.saturating_mul(2)),
+        // Each service port has a frontend, each VIP a mark besides; some have node ports and external addresses.
+        "FRONTENDS_V4" | "FRONTENDS_V6" => Some(sizes.services.saturating_mul(4)),
         "TRAFFIC" => Some(sizes.services.saturating_mul(2)),
         "SLOTS_V4" | "SLOTS_V6" => Some(sizes.slots),
         "ENDPOINTS_V4" | "ENDPOINTS_V6" => Some(sizes.slots.min(MAX_ENDPOINTS)),
         "AFFINITY_V4" | "AFFINITY_V6" => Some(sizes.affinity),
+        "SOCKETS_V4" | "SOCKETS_V6" => Some(sizes.sockets),
+        "SOURCES_V4" | "SOURCES_V6" => Some(sizes.sources),
         "FLOWS_V4" | "FLOWS_V6" => Some(sizes.flows),
         _ => None,
     }

@@ -86,7 +86,7 @@ fn frontend<A: Address>(
             slot_count,
             service,
             flags: slot_count & 1,
-            affinity: 0,
+            ..Frontend::default()
         },
     )
 }

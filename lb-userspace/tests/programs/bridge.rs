@@ -62,7 +62,7 @@ fn load_on_bridge() -> Option<Kernel> {
     let index = nix::net::if_::if_nametoindex("br0").unwrap();
     let device = Device {
         bridge: index,
-        attached: 0,
+        ..Device::default()
     };
     let mut devices = DeviceMap::take(&mut kernel.object).unwrap();
     devices.put(LOOPBACK, &device).unwrap();

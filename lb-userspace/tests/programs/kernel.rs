@@ -78,6 +78,8 @@ pub const SMALL: Sizes = Sizes {
     slots: 64,
     flows: 4_096,
     affinity: 64,
+    sockets: 64,
+    sources: 64,
 };
 
 /// What most tests load the programs with.
@@ -155,6 +157,7 @@ impl Kernel {
             service,
             flags,
             affinity,
+            ..Frontend::default()
         };
         for proto in [TCP, UDP, SCTP] {
             self.tables.put_frontend(vip, proto, &frontend);

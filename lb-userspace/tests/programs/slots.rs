@@ -94,7 +94,7 @@ fn a_frontend_whose_slots_do_not_exist_drops_and_counts() {
         slot_count: 1,
         service: WEB,
         flags: 0,
-        affinity: 0,
+        ..Frontend::default()
     };
     for net in both() {
         kernel.tables.put_frontend(net.vip, TCP, &frontend);

@@ -68,6 +68,22 @@ fn way(verdict: Verdict, net: &Net) -> Way {
         Verdict::EndpointGone => Way::Elsewhere(
             "left::a_tcp_connection_to_an_endpoint_that_is_gone_is_reset_where_that_is_wanted",
         ),
+        Verdict::Snat | Verdict::Unsnat => {
+            Way::Elsewhere("snat::a_client_of_outside_gets_an_address_of_the_node_and_back")
+        }
+        Verdict::NoSnatAddress => {
+            Way::Elsewhere("snat::without_an_address_of_the_device_the_packet_is_dropped")
+        }
+        Verdict::NoSnatPort => {
+            Way::Elsewhere("snat::without_a_free_port_the_packet_is_dropped_and_counted")
+        }
+        Verdict::SourceDenied => {
+            Way::Elsewhere("external::clients_outside_of_the_source_ranges_are_dropped")
+        }
+        Verdict::XdpToEndpoint | Verdict::XdpToClient => {
+            Way::Elsewhere("xdp::a_known_flow_to_another_node_is_sent_on_both_ways")
+        }
+        Verdict::Socket => Way::Elsewhere("namespace tests: a test run has no sockets"),
     }
 }
 

@@ -108,7 +108,7 @@ fn plan(count: u32) -> Plan {
             slot_count: count,
             service: id,
             flags: 0,
-            affinity: 0,
+            ..Frontend::default()
         };
         let op = FamilyOp::PutFrontend {
             key,

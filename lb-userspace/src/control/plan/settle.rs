@@ -163,6 +163,7 @@ where
             service: id,
             flags: if drop { kind | Frontend::DROP } else { kind },
             affinity,
+            ..Frontend::default()
         })
     }
 }

@@ -131,7 +131,7 @@ proptest! {
         maps.v4.slots.truncate(8);
         for (vip, slot_base, slot_count, service, flags) in frontends {
             let slot_base = if small { slot_base % 10 } else { slot_base };
-            let value = Frontend { slot_base, slot_count, service, flags, affinity: 0 };
+            let value = Frontend { slot_base, slot_count, service, flags, ..Frontend::default() };
             maps.v4.frontends.insert(FrontendKey::new(V4(vip), 80, 6), value);
         }
         maps.v4.ranges = ranges.into_iter().map(|(addr, mask, flags)| lb_common::tables::VipRange {
