@@ -32,6 +32,27 @@ static UDP_TIMEOUT: Global<u32> = Global::new(180);
 #[unsafe(no_mangle)]
 static TCP_TIMEOUT: Global<u32> = Global::new(86_400);
 
+/// First port that SNAT gives to clients, host byte order, and how many there are: a range that no socket of
+/// this node takes one of by itself.
+#[unsafe(no_mangle)]
+static SNAT_FIRST: Global<u32> = Global::new(11_000);
+
+/// See [`SNAT_FIRST`].
+#[unsafe(no_mangle)]
+static SNAT_COUNT: Global<u32> = Global::new(19_000);
+
+/// 1: every client of a cluster IP gets an address of this node (rule 56).
+#[unsafe(no_mangle)]
+static MASQUERADE_ALL: Global<u32> = Global::new(0);
+
+/// 1: packets of services skip the stack where they can (`--host-routing=bpf`).
+#[unsafe(no_mangle)]
+static HOST_ROUTING: Global<u32> = Global::new(0);
+
+/// Cookie of the network namespace that the agent serves: sockets of others are none of ours.
+#[unsafe(no_mangle)]
+static NETNS_COOKIE: Global<u64> = Global::new(0);
+
 /// Ticks after which a SYN is no retransmission of the one before: Linux waits 120 s at most between
 /// two (TCP_RTO_MAX).
 pub const SYN_TIMEOUT: u32 = 128;
