@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Pods hang on their nodes in the two shapes that CNIs use. The fabric routes, rather than switches, so
-//! that a hop with a smaller MTU can stand between two nodes. All addresses live inside namespaces of
+//! that a hop with a smaller MTU can stand between two nodes; what load balancers and `externalIPs` announce
+//! it routes to a node (`external.rs`). All addresses live inside namespaces of
 //! our own, so labs coexist; [`Lab`] owns everything it made and takes it away when it is dropped, on a
 //! panic and after Ctrl-C alike. What a killed process left, the next lab sweeps.
 //!
@@ -21,12 +22,17 @@ mod builder;
 mod counters;
 mod device;
 mod endpoint;
+mod external;
 pub mod interrupt;
 mod ip;
+mod netfilter;
 mod netns;
+mod object;
+mod overlay;
 pub mod probe;
 mod spawn;
 mod sweep;
+mod wire;
 
 use std::{io::Write as _, net::SocketAddr, path::Path};
 
@@ -38,7 +44,9 @@ pub use self::{
     builder::{Builder, Node},
     counters::ChecksumErrors,
     endpoint::{Endpoint, PORTS},
+    external::{EXTERNAL_IPS, LOAD_BALANCERS},
     netns::Netns,
+    overlay::OVERLAY,
     probe::{Answer, ProbeError, Protocol},
 };
 

@@ -165,6 +165,7 @@ impl Builder {
             plan.push((CLIENT, false));
             lab.pods.extend(add_pods(&lab.prefix, host, &plan)?);
         }
+        lab.route_external()?;
         Ok(lab)
     }
 }
