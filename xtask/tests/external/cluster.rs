@@ -111,7 +111,7 @@ impl Cluster {
         cluster.write("nodes.json", &nodes.collect::<Result<Vec<_>>>()?)?;
         cluster.apply(services)?;
         let mut options = AgentOptions::from_env(&cluster.manifests)?;
-        let own = ["--max-flows", "131072", "--xdp", kind.mode.flag()];
+        let own = ["--xdp", kind.mode.flag()];
         options.args = own.iter().chain(args).map(|&arg| arg.to_owned()).collect();
         cluster.lab.start_agents(&options)?;
         Ok(cluster)

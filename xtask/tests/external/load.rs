@@ -1,1 +1,158 @@
-//! Placeholder.
+//! Many clients of a node port whose endpoint is on another node: ports of the node stand for them, are given
+//! back, and may run out.
+
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use xtask::lab::{Protocol, probe::Probe};
+
+use crate::{
+    cluster::{Cluster, Kind, Mode},
+    crowd::Crowd,
+    needs_root,
+    reference::{Endpoint, Frontend, Policy},
+    services::Numbered,
+};
+
+/// Clients at a time; two rounds are more than there are ports (19,000), so that one that is not given back
+/// is missed.
+const CLIENTS: usize = 10_000;
+/// What the range of ports is if nothing is said.
+const PORTS: std::ops::Range<u16> = 11_000..30_000;
+/// Where clients come in.
+const HERE: Frontend = Frontend::NodePort { node: 1 };
+
+fn far() -> Numbered {
+    let far = Endpoint::Pod {
+        node: 3,
+        number: 10,
+    };
+    Numbered::new(1, "far", Policy::Cluster, &[far])
+}
+
+/// Gives `outside` three more addresses of each family; returns all eight.
+fn multiply_outside(cluster: &Cluster) -> Result<[Vec<IpAddr>; 2]> {
+    let outside = cluster.lab.outside();
+    let mut all: [Vec<IpAddr>; 2] = outside.addresses.both().map(|ip| vec![ip]);
+    for number in 11..14 {
+        let more = [format!("192.0.2.{number}"), format!("2001:db8::{number}")];
+        for (text, all) in more.iter().zip(&mut all) {
+            let add = ["ip", "addr", "add", text, "dev", "eth0", "nodad"];
+            let length = if text.contains(':') { add.len() } else { 6 };
+            cluster.lab.exec(outside, &add[..length])?;
+            let via = outside.addresses.like(&text.parse()?).to_string();
+            let route = [
+                "ip", "route", "replace", text, "via", &via, "dev", "outside",
+            ];
+            let onlink = [&route[..], &["onlink"]].concat();
+            cluster.lab.exec(cluster.lab.fabric(), &onlink)?;
+            all.push(text.parse()?);
+        }
+    }
+    Ok(all)
+}
+
+fn serve_a_crowd(mode: Mode) -> Result<()> {
+    let service = far();
+    // Both rounds' flows, each of four entries, of either family.
+    let args = ["--max-flows", "400000"];
+    let cluster = Cluster::start(Kind::plain(mode), std::slice::from_ref(&service), &args)?;
+    let from = multiply_outside(&cluster)?;
+    let nodes = cluster.node_addresses()?;
+    for round in ["first", "second"] {
+        for (v6, from) in [(false, &from[0]), (true, &from[1])] {
+            let what = || format!("{round} round, IPv6 {v6}");
+            let to = service.socket(HERE, v6);
+            let outside = &cluster.lab.outside().netns;
+            let mut crowd = Crowd::open(outside, to, from, CLIENTS, Duration::from_secs(10))?;
+            ensure!(
+                crowd.len() == CLIENTS,
+                "{}: {} of {CLIENTS} connections; {:?}; {:?}",
+                what(),
+                crowd.len(),
+                crowd.failures.first(),
+                cluster.verdicts(1)?,
+            );
+            crowd.talk().with_context(what)?;
+            let seen = crowd.seen();
+            ensure!(seen.len() == CLIENTS, "{}: ports given twice", what());
+            let own = |ip: &IpAddr| nodes[&1].contains(ip);
+            let stray = seen
+                .iter()
+                .find(|seen| !own(&seen.ip()) || !PORTS.contains(&seen.port()));
+            ensure!(stray.is_none(), "{}: seen as {stray:?}", what());
+            crowd.close().with_context(what)?;
+        }
+    }
+    for label in ["no-snat-port", "flow-table-full", "no-port"] {
+        let count = cluster.verdict(label)?;
+        ensure!(count == 0, "{count} packets {label}");
+    }
+    cluster.check_counters()
+}
+
+#[test]
+fn ten_thousand_clients_of_a_far_endpoint_get_their_own_answers_and_leave_no_port_behind_through_tc()
+-> Result<()> {
+    needs_root!();
+    serve_a_crowd(Mode::Tc)
+}
+
+#[test]
+fn ten_thousand_clients_of_a_far_endpoint_get_their_own_answers_and_leave_no_port_behind_through_xdp()
+-> Result<()> {
+    needs_root!();
+    serve_a_crowd(Mode::Native)
+}
+
+/// Sixteen ports: who finds none waits in vain and is counted, and everything else goes on.
+#[test]
+fn clients_that_find_no_port_are_counted_and_take_nothing_from_others() -> Result<()> {
+    needs_root!();
+    let elsewhere = Endpoint::Pod {
+        node: 2,
+        number: 10,
+    };
+    let here = Endpoint::Pod {
+        node: 1,
+        number: 10,
+    };
+    let services = [
+        far(),
+        Numbered::new(2, "elsewhere", Policy::Cluster, &[elsewhere]),
+        Numbered::new(3, "here", Policy::Cluster, &[here]),
+    ];
+    let args = ["--snat-ports", "40000-40015"];
+    let cluster = Cluster::start(Kind::plain(Mode::Tc), &services, &args)?;
+    let outside = cluster.lab.outside();
+    for v6 in [false, true] {
+        let own = outside.addresses.both()[usize::from(v6)];
+        let to = services[0].socket(HERE, v6);
+        let open = || Crowd::open(&outside.netns, to, &[own], 40, Duration::from_millis(1500));
+        let before = cluster.verdict("no-snat-port")?;
+        let mut crowd = open()?;
+        let ports: BTreeSet<u16> = crowd.seen().iter().map(|seen| seen.port()).collect();
+        ensure!(
+            ports.len() == crowd.len() && (8..=16).contains(&ports.len()),
+            "ports {ports:?} for {} connections",
+            crowd.len()
+        );
+        ensure!(ports.iter().all(|port| (40_000..=40_015).contains(port)));
+        ensure!(cluster.verdict("no-snat-port")? > before, "not counted");
+        crowd.talk()?;
+        for other in &services[1..] {
+            for protocol in Protocol::BOTH {
+                let probe = Probe::new(protocol, other.socket(HERE, v6));
+                probe
+                    .run_in(&outside.netns)
+                    .context("another service while ports are out")?;
+            }
+        }
+        crowd.talk()?;
+        crowd.close()?;
+        let again = open()?;
+        ensure!(again.len() >= 8, "{} after all had closed", again.len());
+        again.close()?;
+    }
+    cluster.check_counters()
+}
