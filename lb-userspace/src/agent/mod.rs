@@ -32,7 +32,10 @@ use tokio::{
 pub use self::source::Source;
 use crate::{
     config::Configuration,
-    control::{maps::Maps as _, reconcile::Reconciler, record::restored_cluster_ips},
+    control::{
+        maps::Maps as _, node_ports::NodePortSettings, reconcile::Reconciler,
+        record::restored_cluster_ips,
+    },
     datapath::{
         attach::{Attacher, Mode},
         clock,
@@ -158,10 +161,14 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let source = tokio::spawn(source.run(restored, events_in, problems_in));
     let devices = metrics.own.devices.clone();
     let devices = tokio::spawn(devices::follow(netlink, attacher, devices));
+    let node_ports = NodePortSettings {
+        addresses: configuration.node_port_addresses,
+        node_ip: configuration.node_ip,
+    };
     let mut sync = sync::Sync::new(
-        Reconciler::new(maps, &node),
+        Reconciler::new(maps, &node).with_node_ports(node_ports.clone()),
         observe::Observer::new(metrics, health.clone(), SystemTime::now()),
-        service_health::ServiceHealths::new(configuration.node_port_addresses, health),
+        service_health::ServiceHealths::new(node_ports, health),
         reporter,
         state,
         configuration.read_back_period,
