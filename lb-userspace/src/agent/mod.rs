@@ -124,6 +124,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         tcp_reset_dead,
         tcp_timeout_seconds: seconds(configuration.timeouts.tcp, TCP_TIMEOUT),
         udp_timeout_seconds: seconds(configuration.timeouts.udp, UDP_TIMEOUT),
+        masquerade_all: configuration.masquerade_all,
+        ..Settings::default()
     };
     let mut ebpf = object::load(&settings, Some(&pins))?;
     let mut maps = KernelMaps::take(&mut ebpf)?;

@@ -72,6 +72,12 @@ pub struct Settings {
     pub tcp_timeout_seconds: u32,
     /// Seconds of silence after which a UDP flow is forgotten.
     pub udp_timeout_seconds: u32,
+    /// Ports that SNAT gives to clients: the first one, and how many there are.
+    pub snat_ports: (u16, u16),
+    /// Whether every client of a cluster IP gets an address of this node (rule 56).
+    pub masquerade_all: bool,
+    /// Whether packets skip the stack where they can.
+    pub host_routing: bool,
 }
 
 impl Default for Settings {
@@ -85,6 +91,9 @@ impl Default for Settings {
             tcp_reset_dead: false,
             tcp_timeout_seconds: 86_400,
             udp_timeout_seconds: 180,
+            snat_ports: (11_000, 19_000),
+            masquerade_all: false,
+            host_routing: false,
         }
     }
 }
@@ -133,11 +142,17 @@ pub fn load(settings: &Settings, pins: Option<&Pins>) -> Result<Ebpf, DatapathEr
         tcp_reset_dead,
         tcp_timeout_seconds,
         udp_timeout_seconds,
+        snat_ports,
+        masquerade_all,
+        host_routing,
     } = settings;
     let shift = tick_shift(*hz);
     let tcp_reset_dead = u32::from(*tcp_reset_dead);
     let tcp_timeout = ticks_of(*tcp_timeout_seconds, *hz);
     let udp_timeout = ticks_of(*udp_timeout_seconds, *hz);
+    let (snat_first, snat_count) = (u32::from(snat_ports.0), u32::from(snat_ports.1));
+    let masquerade_all = u32::from(*masquerade_all);
+    let host_routing = u32::from(*host_routing);
     let level = if *log { aya_log::Level::Trace as u8 } else { 0 };
     let mut loader = EbpfLoader::new();
     loader
@@ -148,6 +163,10 @@ pub fn load(settings: &Settings, pins: Option<&Pins>) -> Result<Ebpf, DatapathEr
         .override_global("TCP_RESET_DEAD", &tcp_reset_dead, true)
         .override_global("TCP_TIMEOUT", &tcp_timeout, true)
         .override_global("UDP_TIMEOUT", &udp_timeout, true)
+        .override_global("SNAT_FIRST", &snat_first, true)
+        .override_global("SNAT_COUNT", &snat_count, true)
+        .override_global("MASQUERADE_ALL", &masquerade_all, true)
+        .override_global("HOST_ROUTING", &host_routing, false)
         .override_global(aya_log::LEVEL, &level, true);
     for name in MAPS {
         if let Some(entries) = entries(name, sizes) {
