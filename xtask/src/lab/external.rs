@@ -10,43 +10,60 @@
 //! served by their own node before the fabric sees a packet. [`Lab::route_to`] routes further ranges, or
 //! these to another node.
 
-use anyhow::Result;
+use std::net::IpAddr;
 
-use super::{Host, Lab, address::Addresses, ip};
+use anyhow::{Context as _, Result};
+use ipnet::IpNet;
+
+use super::{Host, Lab, ip};
 
 /// Where the lab's load balancers have their addresses, IPv4 first.
 pub const LOAD_BALANCERS: [&str; 2] = ["198.51.100.0/24", "2001:db8:51::/64"];
 /// Where the lab's `externalIPs` are taken from, IPv4 first.
 pub const EXTERNAL_IPS: [&str; 2] = ["203.0.113.0/24", "2001:db8:113::/64"];
 
-/// The fabric's routes of both families' `ranges` to `node`.
-fn routes(ranges: [&str; 2], node: &Host) -> [String; 2] {
-    let (name, Addresses { v4, v6 }) = (&node.name, node.addresses);
-    [
-        format!("route replace {} via {v4} dev {name} onlink", ranges[0]),
-        format!("route replace {} via {v6} dev {name} onlink", ranges[1]),
-    ]
+/// The fabric's route of `range` to `node`.
+fn route(range: IpNet, node: &Host) -> String {
+    let via = node.addresses.like(&range.addr());
+    format!("route replace {range} via {via} dev {} onlink", node.name)
 }
 
 impl Lab {
-    /// Has the fabric route `ranges`, IPv4 first, to a node.
+    /// Has the fabric route `ranges`, networks or addresses, to a node.
     ///
     /// # Panics
     /// If there is no such node.
     ///
     /// # Errors
-    /// If the kernel refuses.
-    pub fn route_to(&self, ranges: [&str; 2], node: &str) -> Result<()> {
-        ip::batch(Some(&self.fabric), &routes(ranges, self.node(node)))
+    /// If one is no network, or the kernel refuses.
+    pub fn route_to(&self, ranges: &[&str], node: &str) -> Result<()> {
+        let node = self.node(node);
+        let network = |text: &&str| -> Result<IpNet> {
+            let of_one = || text.parse::<IpAddr>().map(IpNet::from);
+            text.parse()
+                .or_else(|_| of_one())
+                .context((*text).to_owned())
+        };
+        let lines = ranges.iter().map(|text| Ok(route(network(text)?, node)));
+        ip::batch(Some(&self.fabric), &lines.collect::<Result<Vec<_>>>()?)
+    }
+
+    /// The ranges of addresses that no device has, and the node that the fabric routes each to when the lab
+    /// begins.
+    pub fn entrances(&self) -> impl Iterator<Item = (IpNet, &Host)> {
+        let nodes: Vec<&Host> = self.nodes().take(2).collect();
+        let ends = nodes.first().zip(nodes.last());
+        let both = ends.map(|(first, last)| [(LOAD_BALANCERS, *first), (EXTERNAL_IPS, *last)]);
+        let all = both.into_iter().flatten();
+        all.flat_map(|(ranges, node)| {
+            let range = |text: &str| text.parse().expect("written here");
+            ranges.map(|text| (range(text), node))
+        })
     }
 
     /// The routes that every lab begins with.
     pub(super) fn route_external(&self) -> Result<()> {
-        let nodes: Vec<&Host> = self.nodes().take(2).collect();
-        let (Some(first), Some(last)) = (nodes.first(), nodes.last()) else {
-            return Ok(());
-        };
-        let both = [routes(LOAD_BALANCERS, first), routes(EXTERNAL_IPS, last)];
-        ip::batch(Some(&self.fabric), both.as_flattened())
+        let lines = self.entrances().map(|(range, node)| route(range, node));
+        ip::batch(Some(&self.fabric), &lines.collect::<Vec<_>>())
     }
 }

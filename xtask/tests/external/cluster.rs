@@ -92,11 +92,18 @@ impl Cluster {
             .rp_filter(u8::from(kind.composed))
             .build()?;
         lab.be_a_wire()?;
-        lab.route_to(CLUSTER_IPS, "node-3")?;
+        lab.route_to(&CLUSTER_IPS, "node-3")?;
         if kind.composed {
             lab.lay_overlay()?;
             lab.masquerade_pods()?;
             lab.drop_invalid()?;
+        }
+        // Kernels refuse a few datagrams a second, and no more.
+        for node in lab.nodes() {
+            node.netns.sysctl(&[
+                ("net/ipv4/icmp_ratelimit", "0"),
+                ("net/ipv6/icmp/ratelimit", "0"),
+            ])?;
         }
         let host = lab.node("node-1");
         let server = Endpoint::start_as(&host.netns, "host-1", vec![(TARGET, host.name.clone())])?;

@@ -101,7 +101,7 @@ fn ask(service: &Numbered, cell: &Cell) -> Outcome {
     let probe = Probe::new(cell.protocol, to).length(100).connected();
     let (probe, mut missing) = match &cell.expected {
         Fate::Answered(all) => (
-            probe.timeout(PATIENCE),
+            probe.timeout(PATIENCE).attempts(1),
             all.keys().map(|endpoint| name(*endpoint)).collect(),
         ),
         _ => (probe.timeout(SILENCE).attempts(1), BTreeSet::new()),
@@ -115,9 +115,6 @@ fn ask(service: &Numbered, cell: &Cell) -> Outcome {
         // Both kinds of UDP socket: the unconnected one compares the sender of each answer.
         let mut probe = probe.clone();
         probe.connected = turn % 2 == 0 || !matches!(cell.expected, Fate::Answered(_));
-        if !probe.connected {
-            probe = probe.timeout(PATIENCE / 4);
-        }
         match probe.run() {
             Ok(answer) => {
                 missing.remove(&answer.endpoint);

@@ -64,9 +64,10 @@ fn endpoints_that_are_gone_or_nobodys_are_free_and_remember_their_generation() {
     later.sort_unstable();
     assert_eq!(later, [endpoint_id(2, 6), endpoint_id(3, 7)]);
     // What is damaged is written over by the first complete plan.
-    let plan = restore_planner(&maps)
-        .unwrap()
-        .plan([], Occasion::Complete, &Surroundings::default());
+    let plan =
+        restore_planner(&maps)
+            .unwrap()
+            .plan([], Occasion::Complete, &Surroundings::default());
     let lowered = plan.steps().iter().find_map(|step| match &step.op {
         Op::V4(FamilyOp::LowerEndpoints(endpoints)) => Some(endpoints.clone()),
         _ => None,
