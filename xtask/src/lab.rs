@@ -21,6 +21,7 @@ mod agent;
 mod builder;
 mod counters;
 mod device;
+mod dummy_xdp;
 mod endpoint;
 mod external;
 pub mod interrupt;
@@ -34,7 +35,7 @@ mod spawn;
 mod sweep;
 mod wire;
 
-use std::{io::Write as _, net::SocketAddr, path::Path};
+use std::{io::Write as _, net::SocketAddr, os::fd::OwnedFd, path::Path};
 
 use anyhow::{Context as _, Result};
 
@@ -100,6 +101,8 @@ pub struct Lab {
     agents: Vec<Agent>,
     pods: Vec<Pod>,
     hosts: Vec<Host>,
+    /// Programs on the fabric's devices, see `wire`.
+    wire: Vec<OwnedFd>,
     fabric: Netns,
     prefix: String,
     bpffs: sweep::PinDir,

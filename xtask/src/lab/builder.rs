@@ -153,6 +153,7 @@ impl Builder {
             agents: vec![],
             pods: vec![],
             hosts,
+            wire: vec![],
             fabric,
             prefix,
             bpffs,

@@ -7,8 +7,9 @@
 //! ```
 //!
 //! So `outside` reaches them through a node that need not have the endpoint. Clients in the cluster are
-//! served by their own node before the fabric sees a packet. [`Lab::route_to`] routes further ranges, or
-//! these to another node.
+//! served by their own node before the fabric sees a packet, so what comes from a node to such an address is lost:
+//! sent back, it would be served at the second try, and nobody would see that it was not at the first.
+//! [`Lab::route_to`] routes further ranges in the same way.
 
 use std::net::IpAddr;
 
@@ -28,6 +29,12 @@ fn route(range: IpNet, node: &Host) -> String {
     format!("route replace {range} via {via} dev {} onlink", node.name)
 }
 
+/// The fabric's rule that nobody in the cluster needs that route.
+fn rule(range: IpNet, node: &Host) -> String {
+    let name = &node.name;
+    format!("rule add priority 10 iif {name} to {range} blackhole")
+}
+
 impl Lab {
     /// Has the fabric route `ranges`, networks or addresses, to a node.
     ///
@@ -37,15 +44,15 @@ impl Lab {
     /// # Errors
     /// If one is no network, or the kernel refuses.
     pub fn route_to(&self, ranges: &[&str], node: &str) -> Result<()> {
-        let node = self.node(node);
         let network = |text: &&str| -> Result<IpNet> {
             let of_one = || text.parse::<IpAddr>().map(IpNet::from);
             text.parse()
                 .or_else(|_| of_one())
                 .context((*text).to_owned())
         };
-        let lines = ranges.iter().map(|text| Ok(route(network(text)?, node)));
-        ip::batch(Some(&self.fabric), &lines.collect::<Result<Vec<_>>>()?)
+        let ranges: Vec<IpNet> = ranges.iter().map(network).collect::<Result<_>>()?;
+        let node = self.node(node);
+        self.lead(ranges.into_iter().map(|range| (range, node)))
     }
 
     /// The ranges of addresses that no device has, and the node that the fabric routes each to when the lab
@@ -63,7 +70,15 @@ impl Lab {
 
     /// The routes that every lab begins with.
     pub(super) fn route_external(&self) -> Result<()> {
-        let lines = self.entrances().map(|(range, node)| route(range, node));
-        ip::batch(Some(&self.fabric), &lines.collect::<Vec<_>>())
+        self.lead(self.entrances())
+    }
+
+    fn lead<'a>(&self, entrances: impl Iterator<Item = (IpNet, &'a Host)>) -> Result<()> {
+        let mut lines = Vec::new();
+        for (range, entrance) in entrances {
+            lines.push(route(range, entrance));
+            lines.extend(self.nodes().map(|node| rule(range, node)));
+        }
+        ip::batch(Some(&self.fabric), &lines)
     }
 }

@@ -4,29 +4,35 @@
 //! real uplink, and what it transmits leaves as it is. So the fabric's devices and that of `outside`
 //! segment and compute checksums before a packet enters a node (`tx`, `tso` and `gso` off).
 //!
-//! XDP on a veth transmits into the ring of its peer, which has one only if it takes packets by NAPI: that
-//! is so where GRO is on, and needs no program there (kernel 5.13, `veth_set_features`; without it what is
-//! transmitted is counted as `xdp_tx_errors` and lost).
+//! What XDP transmits on a veth is lost unless the peer has a program too, see `dummy_xdp`. GRO is off on a veth
+//! unless asked for, and on with any real driver.
 
 use anyhow::Result;
 
-use super::{Lab, Netns, builder::OUTSIDE};
+use super::{Lab, Netns, builder::OUTSIDE, dummy_xdp};
 
-/// Off: what a wire does not carry. On: what XDP's transmissions need at the other end.
+/// Off: what a wire does not carry.
 const FEATURES: [&str; 8] = ["tx", "off", "tso", "off", "gso", "off", "gro", "on"];
 
 impl Lab {
     /// Makes all devices of the fabric, and that of `outside`, behave like a wire.
     ///
     /// # Errors
-    /// If ethtool fails.
-    pub fn be_a_wire(&self) -> Result<()> {
+    /// If ethtool fails, or the kernel takes no program.
+    pub fn be_a_wire(&mut self) -> Result<()> {
+        let mut wire = Vec::new();
         let hosts = self.hosts.iter().map(|host| host.name.as_str());
         let ends: Vec<(&Netns, &str)> = hosts
             .map(|host| (&self.fabric, host))
             .chain([(&self.node(OUTSIDE).netns, "eth0")])
             .collect();
-        ends.into_iter()
-            .try_for_each(|(netns, device)| self.offload(netns, device, &FEATURES))
+        for (netns, device) in ends {
+            self.offload(netns, device, &FEATURES)?;
+        }
+        for node in self.nodes() {
+            wire.push(dummy_xdp::attach(&self.fabric, &node.name)?);
+        }
+        self.wire = wire;
+        Ok(())
     }
 }

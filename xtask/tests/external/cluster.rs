@@ -85,7 +85,7 @@ impl Cluster {
     /// `node-1` itself, and agents that serve `services`.
     pub(crate) fn start(kind: Kind, services: &[Numbered], args: &[&str]) -> Result<Self> {
         let node = |name| Node::routed(name).endpoints(2);
-        let lab = Lab::builder()
+        let mut lab = Lab::builder()
             .node(node("node-1"))
             .node(Node::bridged("node-2").endpoints(2))
             .node(node("node-3"))

@@ -42,7 +42,7 @@ fn external_addresses_are_routed_to_their_nodes() -> Result<()> {
 #[test]
 fn pods_talk_over_the_overlay_with_strict_reverse_paths_and_a_firewall() -> Result<()> {
     needs_root!();
-    let lab = lab(1)?;
+    let mut lab = lab(1)?;
     lab.be_a_wire()?;
     lab.lay_overlay()?;
     lab.masquerade_pods()?;

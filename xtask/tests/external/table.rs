@@ -40,7 +40,13 @@ pub(crate) fn check(kind: Kind, skip: impl Fn(&Cell) -> bool) -> Result<Cluster>
         })
         .collect();
     if !wrong.is_empty() {
-        bail!("{:?}: {}", kind.mode, report(&services, &cells, &wrong));
+        let mut text = report(&services, &cells, &wrong);
+        for node in 1..=3 {
+            let counted = cluster.verdicts(node)?.into_iter();
+            let counted: Vec<_> = counted.filter(|(_, count)| *count > 0).collect();
+            let _ = writeln!(text, "node-{node} counted {counted:?}"); // a String takes it
+        }
+        bail!("{:?}: {text}", kind.mode);
     }
     cluster.check_counters()?;
     Ok(cluster)
