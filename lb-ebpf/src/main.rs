@@ -29,16 +29,18 @@ mod maps;
 mod moved;
 mod open;
 mod reject;
+mod route;
 mod sctp;
 mod skb;
 mod snat;
 mod twin;
 mod vips;
+mod xdp;
 
 use aya_ebpf::{
     bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},
-    macros::classifier,
-    programs::TcContext,
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
 };
 use lb_common::{
     address::{V4, V6},
@@ -60,6 +62,12 @@ pub fn tc_ingress(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn tc_egress(ctx: TcContext) -> i32 {
     enter::<Egress>(ctx)
+}
+
+/// Packets of flows between outside and another node, on the way through this one.
+#[xdp(frags)]
+pub fn xdp_ingress(ctx: XdpContext) -> u32 {
+    xdp::run(ctx)
 }
 
 /// The flow clock as a return value, so that the agent can find out how fast it ticks here: the kernel
