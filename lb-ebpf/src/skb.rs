@@ -13,6 +13,7 @@ use lb_common::{
     cursor::Cursor,
     headers::Eth,
     ip::Ip,
+    opaque::opaque_pointer,
     parse::{L2, Transport, parse_l2},
     reply::ChecksumState,
     translate::{Change, Target, set_crc, translate},
@@ -37,14 +38,16 @@ impl Skb {
     /// The packet's linear bytes.
     #[inline(always)]
     pub fn cursor(&mut self) -> Cursor<'_> {
+        // Else the compiler would hand its two fields to functions, as the 32 bits that they are for it.
+        let ctx = TcContext::new(opaque_pointer(self.ctx.skb.skb));
         // SAFETY: `data..data_end` is readable and writable while no helper moves the packet; helpers
         // that do need `&mut self`, which ends this borrow.
-        unsafe { Cursor::from_raw(self.ctx.data() as *mut u8, self.ctx.data_end() as *mut u8) }
+        unsafe { Cursor::from_raw(ctx.data() as *mut u8, ctx.data_end() as *mut u8) }
     }
 
     /// Reads the link layer, after making sure that the headers are in the linear part.
     #[inline(always)]
-    pub fn parse_l2(&mut self) -> Option<L2> {
+    pub fn parse_l2<const IS_ETHERNET: bool>(&mut self) -> Option<L2> {
         #[expect(
             clippy::cast_possible_truncation,
             reason = "a packet's linear part is below 64 KiB"
@@ -55,7 +58,17 @@ impl Skb {
             // parsed and the rest is "truncated".
             let _ = self.ctx.pull_data(core::cmp::min(self.ctx.len(), HEADERS));
         }
-        parse_l2(&self.cursor())
+        if IS_ETHERNET {
+            return parse_l2(&self.cursor());
+        }
+        // SAFETY: the kernel gives a valid context for the run of the program.
+        let protocol = unsafe { (*self.ctx.skb.skb).protocol };
+        #[expect(clippy::cast_possible_truncation, reason = "an EtherType in a word")]
+        let ethertype = protocol as u16;
+        Some(L2 {
+            ethertype,
+            payload: 0,
+        })
     }
 
     /// Bytes of the packet, link layer included; of a super-packet, all of it.
