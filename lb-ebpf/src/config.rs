@@ -85,6 +85,12 @@ pub fn masquerades_all() -> bool {
     MASQUERADE_ALL.load() != 0
 }
 
+/// See [`HOST_ROUTING`].
+#[inline(always)]
+pub fn skips_stack() -> bool {
+    HOST_ROUTING.load() != 0
+}
+
 /// See [`TCP_RESET_DEAD`].
 #[inline(always)]
 pub fn resets_dead() -> bool {

@@ -9,6 +9,7 @@ mod bridge;
 mod collisions;
 mod cost;
 mod external;
+mod fast;
 mod flows;
 mod fragments;
 mod given_back;
