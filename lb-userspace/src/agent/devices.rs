@@ -5,17 +5,18 @@ use std::{net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     config::DetectLocal,
     datapath::{
         attach::Attacher,
-        devices::{Addresses, Locals, locals},
+        devices::{Locals, locals},
         netlink::{Change, Netlink},
         tables::LocalsMap,
     },
-    model::Node,
+    model::{Node, NodeAddress},
+    source::Event,
 };
 
 /// How often the kernel's list of devices is compared with what was done, in case a change was missed.
@@ -40,17 +41,17 @@ impl Devices {
     ///
     /// # Errors
     /// If the kernel does not tell.
-    pub async fn start(&mut self) -> anyhow::Result<Addresses> {
+    pub async fn start(&mut self) -> anyhow::Result<Vec<NodeAddress>> {
         self.set_node(None);
         self.attacher.replace(self.netlink.list().await?);
-        Ok(self.attacher.addresses().clone())
+        Ok(self.attacher.addresses())
     }
 
     /// Follows netlink and the Node object for ever; says which addresses there are.
     pub async fn follow(
         mut self,
         mut node: watch::Receiver<Option<Node>>,
-        addresses: watch::Sender<Addresses>,
+        addresses: watch::Sender<Vec<NodeAddress>>,
     ) -> anyhow::Result<()> {
         let mut relist = tokio::time::interval(RELIST);
         loop {
@@ -75,11 +76,10 @@ impl Devices {
                     }
                 }
             }
+            let now = self.attacher.addresses();
             addresses.send_if_modified(|known| {
-                let is_changed = known != self.attacher.addresses();
-                if is_changed {
-                    known.clone_from(self.attacher.addresses());
-                }
+                let is_changed = *known != now;
+                *known = now;
                 is_changed
             });
             let count = self.attacher.attached();
@@ -129,5 +129,22 @@ impl Devices {
             Ok(()) => self.written = Some(networks),
             Err(error) => tracing::error!("cannot say which networks are local: {error}"),
         }
+    }
+}
+
+/// Tells the control plane which addresses the node has.
+pub(super) async fn tell(events: &mpsc::Sender<Event>, addresses: Vec<NodeAddress>) {
+    // Without anybody to hear it, the agent is about to end.
+    let _ = events.send(Event::NodeAddresses(addresses)).await;
+}
+
+/// The same with every change: apart from [`Devices::follow`], so that devices do not wait for the control plane.
+pub(super) async fn keep_telling(
+    events: mpsc::Sender<Event>,
+    mut addresses: watch::Receiver<Vec<NodeAddress>>,
+) {
+    while addresses.changed().await.is_ok() {
+        let now = addresses.borrow_and_update().clone();
+        tell(&events, now).await;
     }
 }

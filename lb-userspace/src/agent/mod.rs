@@ -34,7 +34,10 @@ use self::devices::Devices;
 pub use self::source::Source;
 use crate::{
     config::Configuration,
-    control::{maps::Maps as _, reconcile::Reconciler, record::restored_cluster_ips},
+    control::{
+        maps::Maps as _, node_ports::NodePortSettings, reconcile::Reconciler,
+        record::restored_cluster_ips,
+    },
     datapath::{
         attach::{Attacher, Mode},
         clock,
@@ -188,7 +191,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         node_ip: configuration.node_ip,
         count: metrics.own.devices.clone(),
     };
-    let (addresses, _) = watch::channel(devices.start().await?);
+    let (addresses_in, addresses) = watch::channel(devices.start().await?);
     tracing::info!(
         node,
         devices = devices.attacher.attached(),
@@ -201,13 +204,20 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (events_in, events) = mpsc::channel(1024);
     let (problems_in, source_problems) = watch::channel(Vec::new());
     let reporter = source.announce();
+    // Before anything the source says: the node's ports are on them.
+    devices::tell(&events_in, addresses.borrow().clone()).await;
+    tokio::spawn(devices::keep_telling(events_in.clone(), addresses));
     let source = tokio::spawn(source.run(restored, events_in, problems_in));
     let (node_in, node_object) = watch::channel(None);
-    let devices = tokio::spawn(devices.follow(node_object, addresses));
+    let devices = tokio::spawn(devices.follow(node_object, addresses_in));
+    let node_ports = NodePortSettings {
+        addresses: configuration.node_port_addresses,
+        node_ip: configuration.node_ip,
+    };
     let mut sync = sync::Sync::new(
-        Reconciler::new(maps, &node),
+        Reconciler::new(maps, &node).with_node_ports(node_ports.clone()),
         observe::Observer::new(metrics, health.clone(), SystemTime::now()),
-        service_health::ServiceHealths::new(configuration.node_port_addresses, health),
+        service_health::ServiceHealths::new(node_ports, health),
         reporter,
         node_in,
         state,

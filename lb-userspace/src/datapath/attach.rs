@@ -22,12 +22,13 @@ use self::{
 };
 use super::{
     DatapathError,
-    devices::{Addresses, Host, Plan, Reason, Rules, Wanted, role_name, wanted, xdp_name},
+    devices::{Host, Plan, Reason, Rules, Wanted, own_addresses, role_name, wanted, xdp_name},
     netlink::Change,
     object,
     pins::Pins,
     tables::DeviceMap,
 };
+use crate::model::NodeAddress;
 
 /// How programs are put on devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,9 +132,9 @@ impl Attacher {
         }
     }
 
-    /// All addresses there are.
-    pub fn addresses(&self) -> &Addresses {
-        &self.host.addresses
+    /// The addresses that the node has, see [`own_addresses`].
+    pub fn addresses(&self) -> Vec<NodeAddress> {
+        own_addresses(&self.host)
     }
 
     /// Number of the devices that are served.

@@ -25,6 +25,7 @@ use lb_common::{
 };
 
 pub use self::{
+    addresses::own_addresses,
     host::{AddressKey, AddressState, Addresses, Host, Link, LinkLayer, Links},
     locals::{Locals, locals},
     pattern::Pattern,

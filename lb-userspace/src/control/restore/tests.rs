@@ -64,9 +64,10 @@ fn endpoints_that_are_gone_or_nobodys_are_free_and_remember_their_generation() {
     later.sort_unstable();
     assert_eq!(later, [endpoint_id(2, 6), endpoint_id(3, 7)]);
     // What is damaged is written over by the first complete plan.
-    let plan = restore_planner(&maps)
-        .unwrap()
-        .plan([], Occasion::Complete, &[]);
+    let plan =
+        restore_planner(&maps)
+            .unwrap()
+            .plan([], Occasion::Complete, &Surroundings::default());
     let lowered = plan.steps().iter().find_map(|step| match &step.op {
         Op::V4(FamilyOp::LowerEndpoints(endpoints)) => Some(endpoints.clone()),
         _ => None,
@@ -142,7 +143,7 @@ proptest! {
             service: Arc::new(ObjectKey::new("default", "web")),
             desired: None,
         };
-        let plan = planner.plan([gone], Occasion::Complete, &[]);
+        let plan = planner.plan([gone], Occasion::Complete, &Surroundings::default());
         prop_assert!(crate::control::apply::apply(&mut maps, &plan).failed.is_empty());
         prop_assert!(maps.v4.frontends.is_empty() && maps.services.is_empty());
         prop_assert!(maps.v4.endpoints.iter().all(|endpoint| endpoint.state == 0));

@@ -12,6 +12,8 @@ use std::{cmp::Reverse, net::IpAddr};
 
 use lb_common::address::Family;
 
+use crate::model::NodeAddress;
+
 use super::host::{AddressKey, AddressState, Host, Link, is_link_local};
 
 /// How far up from port to bridge to VRF an address is looked for.
@@ -88,4 +90,22 @@ pub(super) fn source(
         device = host.master_of(link);
     }
     primary
+}
+
+/// The addresses that the node has, whatever they are good for, each once. Those that nothing is answered for (yet)
+/// are not its own, and neither is what kube-proxy in its mode ipvs puts on a device: cluster IPs.
+pub fn own_addresses(host: &Host) -> Vec<NodeAddress> {
+    let is_own = |(key, state): &(&AddressKey, &AddressState)| {
+        let device = host.links.get(&key.device);
+        !state.is_tentative && device.is_some_and(|link| link.name != "kube-ipvs0")
+    };
+    let mut addresses: Vec<_> = host
+        .addresses
+        .iter()
+        .filter(is_own)
+        .map(|(key, _)| NodeAddress { ip: key.ip })
+        .collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
 }

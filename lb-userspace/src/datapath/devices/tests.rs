@@ -316,6 +316,19 @@ fn of_several_addresses_the_one_that_stays_is_taken() {
 }
 
 #[test]
+fn the_nodes_own_addresses_are_those_it_answers_for_each_once() {
+    let node = Node::new()
+        .link(1, "lo", "", &["127.0.0.1/8"])
+        .link(2, "eth0", "", &["192.0.2.1/24", "fe80::1/64"])
+        .link(3, "eth1", "", &["fe80::1/64"])
+        .link(4, "kube-ipvs0", "dummy", &["10.96.0.1/32"])
+        .address(2, "2001:db8::1/64", |state| state.is_tentative = true);
+    let own = own_addresses(&node.host);
+    let texts: Vec<_> = own.iter().map(|address| address.ip.to_string()).collect();
+    assert_eq!(texts, ["127.0.0.1", "192.0.2.1", "fe80::1"]);
+}
+
+#[test]
 fn without_any_address_there_is_none_to_send_from() {
     let node = Node::new().link(2, "eth0", "", &["fe80::1/64"]);
     assert_eq!(node.plan(2).device.v4, V4::default());

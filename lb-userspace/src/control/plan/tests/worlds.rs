@@ -202,7 +202,7 @@ proptest! {
         let mut planner = restore_planner(&maps).unwrap();
         for (at, world) in worlds.iter().enumerate() {
             let before = (ids(&maps), maps.v4.endpoints.clone());
-            let plan = planner.plan(changes(world), Occasion::Complete, &[]);
+            let plan = planner.plan(changes(world), Occasion::Complete, &Surroundings::default());
             let applied = apply(&mut maps, &plan);
             prop_assert!(applied.failed.is_empty(), "{:?}", applied.failed);
             prop_assert!(!planner.is_waiting());
@@ -218,7 +218,7 @@ proptest! {
             if restarts.get(at).copied().unwrap_or(true) {
                 planner = restore_planner(&maps).unwrap();
             }
-            let plan = planner.plan(changes(world), Occasion::Complete, &[]);
+            let plan = planner.plan(changes(world), Occasion::Complete, &Surroundings::default());
             prop_assert_eq!(plan.steps(), []);
             let (v4, v6) = (maps.dump().unwrap(), maps.dump().unwrap());
             prop_assert_eq!(planner.count_mismatches(&maps.services().unwrap(), &v4, &v6), 0);
@@ -232,7 +232,7 @@ proptest! {
         let mut maps = FaultyMaps::new(FakeMaps::new(8, 64, 128), 0, 1);
         let mut planner = restore_planner(&maps).unwrap();
         for world in &worlds {
-            let plan = planner.plan(changes(world), Occasion::Complete, &[]);
+            let plan = planner.plan(changes(world), Occasion::Complete, &Surroundings::default());
             maps.writes_left = writes;
             for step in plan.steps() {
                 let mut one = Plan::default();
@@ -245,7 +245,7 @@ proptest! {
             check_ways(&maps.inner);
             maps.writes_left = usize::MAX;
             planner = restore_planner(&maps).unwrap();
-            let plan = planner.plan(changes(world), Occasion::Complete, &[]);
+            let plan = planner.plan(changes(world), Occasion::Complete, &Surroundings::default());
             apply(&mut maps, &plan);
             check(&maps.inner, world);
         }
@@ -264,7 +264,7 @@ fn endpoints_that_find_no_room_leave_the_service_as_it_was_till_there_is_room() 
     maps.v4.endpoint_capacity = 4;
     let mut planner = restore_planner(&maps).unwrap();
     let mut go = |planner: &mut Planner, world: &[Option<Wish>]| {
-        let plan = planner.plan(changes(world), Occasion::Complete, &[]);
+        let plan = planner.plan(changes(world), Occasion::Complete, &Surroundings::default());
         assert!(apply(&mut maps, &plan).failed.is_empty());
         let problems: Vec<_> = planner.problems().map(|it| it.to_string()).collect();
         (maps.clone(), problems)
