@@ -58,7 +58,7 @@ impl Devices {
             let mut is_lost = false;
             tokio::select! {
                 change = self.netlink.changes.recv() => match change {
-                    Some(change) => is_lost = self.take_in(change),
+                    Some(change) => is_lost = self.take_in(change).await,
                     None => anyhow::bail!("the netlink socket was closed"),
                 },
                 Ok(()) = node.changed() => {
@@ -88,7 +88,7 @@ impl Devices {
     }
 
     /// Acts on a change and on those that wait behind it; whether some were lost.
-    fn take_in(&mut self, first: Change) -> bool {
+    async fn take_in(&mut self, first: Change) -> bool {
         let mut is_lost = false;
         let mut next = Some(first);
         while let Some(change) = next {
@@ -96,6 +96,8 @@ impl Devices {
             self.attacher.note(change);
             next = self.netlink.changes.try_recv().ok();
         }
+        let ways_out = self.netlink.find_ways_out().await;
+        self.attacher.set_ways_out(ways_out);
         self.attacher.settle();
         is_lost
     }

@@ -10,7 +10,12 @@ mod error;
 mod tc;
 mod xdp;
 
-use std::{collections::BTreeMap, fs, net::IpAddr, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    net::IpAddr,
+    path::PathBuf,
+};
 
 use aya::{Ebpf, util::KernelVersion};
 use lb_common::tables::Device;
@@ -122,6 +127,11 @@ impl Attacher {
             }
             Change::Lost => {}
         }
+    }
+
+    /// Packets to the rest of the world leave by these devices; [`Self::settle`] acts on it.
+    pub fn set_ways_out(&mut self, devices: BTreeSet<u32>) {
+        self.host.ways_out = devices;
     }
 
     /// The node has these addresses, as its Node object says, its primary ones first.

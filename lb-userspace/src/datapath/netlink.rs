@@ -1,14 +1,19 @@
 //! The kernel's list of devices and addresses, and word of every change to it.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use rtnetlink::{
-    Handle, MulticastGroup, new_multicast_connection,
+    Handle, MulticastGroup, RouteMessageBuilder, new_multicast_connection,
     packet_route::{
         RouteNetlinkMessage,
         address::{AddressAttribute, AddressFlags, AddressMessage},
         link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage},
+        route::{RouteAttribute, RouteMessage},
     },
 };
 use tokio::{sync::mpsc, time};
@@ -20,6 +25,12 @@ use super::{
 
 /// A listing that takes longer has lost part of its answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Addresses that nobody has (RFC 5737, RFC 3849): the route to them is the one to the rest of the world.
+const SOMEWHERE: (Ipv4Addr, Ipv6Addr) = (
+    Ipv4Addr::new(198, 51, 100, 1),
+    Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1),
+);
 
 /// A change to the list of devices and addresses.
 #[derive(Clone, Debug)]
@@ -94,7 +105,31 @@ impl Netlink {
         Ok(Host {
             links: links.map(|link| (link.index, link)).collect(),
             addresses: addresses.into_iter().filter_map(parse_address).collect(),
+            ways_out: self.find_ways_out().await,
         })
+    }
+
+    /// The devices that packets to the rest of the world leave by now, one a family. Asked for and not followed:
+    /// the routes of a node may be very many, and change all the time.
+    pub async fn find_ways_out(&self) -> BTreeSet<u32> {
+        let (v4, v6) = SOMEWHERE;
+        let v4 = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(v4, 32);
+        let v6 = RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(v6, 128);
+        let ask = async |message: RouteMessage| {
+            let mut answers = Box::pin(self.handle.route().get(message).execute());
+            // That there is no route is an answer, too.
+            let answer = time::timeout(PATIENCE, answers.try_next()).await;
+            let route = answer.ok()?.ok()??;
+            route
+                .attributes
+                .iter()
+                .find_map(|attribute| match attribute {
+                    RouteAttribute::Oif(index) => Some(*index),
+                    _ => None,
+                })
+        };
+        let found = [ask(v4.build()).await, ask(v6.build()).await];
+        found.into_iter().flatten().collect()
     }
 
     /// Removes a device's clsact qdisc, and with it all its filters.

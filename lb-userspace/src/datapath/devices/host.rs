@@ -1,7 +1,7 @@
 //! The nouns: what the kernel has said of its devices and their addresses.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
 };
 
@@ -81,6 +81,8 @@ pub struct Host {
     pub links: Links,
     /// Their addresses.
     pub addresses: Addresses,
+    /// Devices that packets to the rest of the world leave by, by ifindex.
+    pub ways_out: BTreeSet<u32>,
 }
 
 impl Host {

@@ -6,7 +6,7 @@
 use lb_common::tables::Device;
 
 use super::{
-    host::{Host, Link, is_link_local},
+    host::{AddressKey, Host, Link, is_link_local},
     pattern::{Pattern, any_matches},
 };
 use crate::config::DetectLocal;
@@ -58,12 +58,12 @@ fn is_uplink(link: &Link, host: &Host) -> bool {
         // Attached itself only if none of its ports is: it is what they are. Without any, nobody comes in by it.
         host.ports_of(link.index).any(|port| is_uplink(port, host))
     } else if is_paired(link) {
-        // A pod's device has no address, or its gateway's, with no network. A node that is a container itself
-        // has its address on such a device, with its network.
+        // A pod's device has no address, or its gateway's, with no network. A node that is a container itself has
+        // its address on such a device: with its network, or as the way to everywhere.
+        let has_network = |(key, _): (&AddressKey, _)| key.has_network() && !is_link_local(key.ip);
         !is_port
-            && host
-                .addresses_of(link.index)
-                .any(|(key, _)| key.has_network() && !is_link_local(key.ip))
+            && (host.ways_out.contains(&link.index)
+                || host.addresses_of(link.index).any(has_network))
     } else {
         // Nobody comes in by a dummy, and a virtual machine's tap on a bridge is a guest like any pod.
         link.kind != "dummy" && !(is_port && link.kind == "tun")

@@ -146,6 +146,16 @@ fn a_node_that_is_a_container_has_a_veth_for_an_uplink() {
 }
 
 #[test]
+fn so_has_one_without_a_network_whose_default_route_goes_by_it() {
+    let mut node = Node::new()
+        .link(2, "eth0", "veth", &["172.18.0.2/32"])
+        .link(3, "veth1", "veth", &["10.244.0.1/32"]);
+    node.host.ways_out.insert(2);
+    assert_eq!([node.role(2), node.role(3)], ["uplink", "pods"]);
+    assert_eq!(node.sources(3)[0], "172.18.0.2");
+}
+
+#[test]
 fn a_bridge_is_attached_by_its_ports_and_they_know_it() {
     let node = Node::new()
         .link(7, "cni0", "bridge", &["10.244.0.1/24"])
