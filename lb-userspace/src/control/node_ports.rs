@@ -82,8 +82,11 @@ pub fn find_primary(
 ) -> Option<IpAddr> {
     let told = settings.node_ip.into_iter();
     let told = told.filter(|ip| !ip.is_unspecified());
-    told.chain(node.into_iter().flat_map(|node| node.addresses.iter().copied()))
-        .find(|ip| Family::of(ip) == family)
+    told.chain(
+        node.into_iter()
+            .flat_map(|node| node.addresses.iter().copied()),
+    )
+    .find(|ip| Family::of(ip) == family)
 }
 
 /// Which addresses of that family the settings name.
@@ -155,8 +158,15 @@ mod tests {
     use super::*;
 
     const OWN: [&str; 9] = [
-        "127.0.0.1", "10.0.0.1", "192.0.2.1", "169.254.20.10", "10.244.1.1",
-        "::1", "fd00::1", "2001:db8::1", "fe80::1",
+        "127.0.0.1",
+        "10.0.0.1",
+        "192.0.2.1",
+        "169.254.20.10",
+        "10.244.1.1",
+        "::1",
+        "fd00::1",
+        "2001:db8::1",
+        "fe80::1",
     ];
 
     fn own() -> Vec<NodeAddress> {
@@ -173,16 +183,27 @@ mod tests {
         }
     }
 
-    fn served(addresses: &[NodePortAddress], node_ip: Option<&str>, node: Option<&Node>, family: Family) -> String {
+    fn served(
+        addresses: &[NodePortAddress],
+        node_ip: Option<&str>,
+        node: Option<&Node>,
+        family: Family,
+    ) -> String {
         let settings = NodePortSettings {
             addresses: addresses.to_vec(),
             node_ip: node_ip.map(|ip| ip.parse().unwrap()),
         };
         let ports = find_node_ports(&find_named(&settings, node, family), &own(), family);
         let all = ports.served.iter().chain(&ports.host_only);
-        let expected = OWN.iter().filter(|ip| ip.contains(':') == (family == Family::V6));
+        let expected = OWN
+            .iter()
+            .filter(|ip| ip.contains(':') == (family == Family::V6));
         let link_local = usize::from(family == Family::V6);
-        assert_eq!(all.count() + link_local, expected.count(), "each is served somehow");
+        assert_eq!(
+            all.count() + link_local,
+            expected.count(),
+            "each is served somehow"
+        );
         let text = ports.served.iter().map(ToString::to_string);
         text.collect::<Vec<_>>().join(" ")
     }
@@ -195,13 +216,20 @@ mod tests {
         let v4 = |named: &[_]| served(named, None, Some(&node), Family::V4);
         let v6 = |named: &[_]| served(named, None, Some(&node), Family::V6);
         let all_v4 = "10.0.0.1 10.244.1.1 169.254.20.10 192.0.2.1";
-        assert_eq!((v4(&[Primary]), v6(&[Primary])), ("10.0.0.1".into(), "fd00::1".into()));
+        assert_eq!(
+            (v4(&[Primary]), v6(&[Primary])),
+            ("10.0.0.1".into(), "fd00::1".into())
+        );
         assert_eq!(v4(&[net("192.0.2.0/24")]), "192.0.2.1");
         assert_eq!(v4(&[net("192.0.2.0/24"), Primary]), "10.0.0.1 192.0.2.1");
         assert_eq!(v4(&[net("0.0.0.0/0")]), all_v4);
         assert_eq!(v4(&[All]), all_v4);
         assert_eq!(v6(&[All]), "2001:db8::1 fd00::1");
-        assert_eq!(v4(&[net("2001:db8::/64")]), all_v4, "rule 63: nothing is said of IPv4");
+        assert_eq!(
+            v4(&[net("2001:db8::/64")]),
+            all_v4,
+            "rule 63: nothing is said of IPv4"
+        );
         assert_eq!(v4(&[net("198.51.100.0/24")]), "");
         assert_eq!(v4(&[Localhost]), "", "rule 65");
         assert_eq!(v4(&[net("127.0.0.0/8")]), "", "rule 65");
@@ -214,8 +242,15 @@ mod tests {
         let on = |ip, node| served(&primary, ip, node, Family::V4);
         assert_eq!(on(Some("192.0.2.1"), Some(&node)), "192.0.2.1");
         assert_eq!(on(Some("0.0.0.0"), Some(&node)), "10.0.0.1");
-        assert_eq!(on(Some("fd00::1"), Some(&node)), "10.0.0.1", "of the other family");
+        assert_eq!(
+            on(Some("fd00::1"), Some(&node)),
+            "10.0.0.1",
+            "of the other family"
+        );
         assert_eq!(on(Some("192.0.2.99"), Some(&node)), "", "no device has it");
-        assert_eq!(on(None, None), "10.0.0.1 10.244.1.1 169.254.20.10 192.0.2.1");
+        assert_eq!(
+            on(None, None),
+            "10.0.0.1 10.244.1.1 169.254.20.10 192.0.2.1"
+        );
     }
 }

@@ -19,9 +19,7 @@ use lb_common::{
     tables::ServiceRecord,
 };
 
-use self::{
-    endpoints::restore_endpoints, slots::restore_slots, sources::restore_sources,
-};
+use self::{endpoints::restore_endpoints, slots::restore_slots, sources::restore_sources};
 use super::{
     maps::{FamilyDump, FamilyMaps, Maps, MapsError},
     plan::{

@@ -16,8 +16,8 @@ use aya::{
 use lb_common::{
     address::{Address, Family, V4, V6},
     tables::{
-        AgentState, Device, Endpoint, Frontend, FrontendKey, ServiceRecord, Source, Traffic, VipRange,
-        traffic_index,
+        AgentState, Device, Endpoint, Frontend, FrontendKey, ServiceRecord, Source, Traffic,
+        VipRange, traffic_index,
     },
 };
 

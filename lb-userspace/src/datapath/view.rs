@@ -159,7 +159,8 @@ impl View {
     /// # Errors
     /// [`DatapathError::Map`].
     pub fn frontends(&self) -> Result<Vec<FrontendView>, DatapathError> {
-        let mut all = self.family::<V4>("FRONTENDS_V4", "SLOTS_V4", "ENDPOINTS_V4", "SOURCES_V4")?;
+        let mut all =
+            self.family::<V4>("FRONTENDS_V4", "SLOTS_V4", "ENDPOINTS_V4", "SOURCES_V4")?;
         all.extend(self.family::<V6>("FRONTENDS_V6", "SLOTS_V6", "ENDPOINTS_V6", "SOURCES_V6")?);
         Ok(all)
     }

@@ -137,9 +137,9 @@ fn remove<A: Address>(
 where
     Source<A>: Pod,
 {
-    sources.iter().try_for_each(|range| {
-        absent_is_fine(trie.remove(&Key::new(range.prefix, range.source)))
-    })
+    sources
+        .iter()
+        .try_for_each(|range| absent_is_fine(trie.remove(&Key::new(range.prefix, range.source))))
 }
 
 /// All source ranges, one by one: there are few.

@@ -67,7 +67,7 @@ fn service_cidrs_are_joined_and_come_before_the_range_of_what_they_leave() {
     assert!(ranges.tell(&nets(&["10.0.0.0/8"])));
     assert_eq!(settle(&mut ranges).unwrap(), ["10.0.0.0/8!"]);
     // What was covered once stays so, though its ServiceCIDR goes.
-    assert!(ranges.tell(&[]));
+    assert!(ranges.tell(&nets(&[])));
     assert_eq!(settle(&mut ranges).unwrap(), ["10.0.0.1/32"]);
 }
 
@@ -104,7 +104,13 @@ fn ranges_that_nobody_of_us_wrote_are_written_anew() {
 #[test]
 fn addresses_far_apart_get_hulls_of_their_own_as_long_as_there_may_be_more() {
     let mut ranges = RangePlanner::<V4>::default();
-    for address in ["10.96.0.1", "203.0.113.7", "10.96.128.1", "203.0.113.9", "192.0.2.1"] {
+    for address in [
+        "10.96.0.1",
+        "203.0.113.7",
+        "10.96.128.1",
+        "203.0.113.9",
+        "192.0.2.1",
+    ] {
         ranges.cover(vip(address));
     }
     let three = ["10.96.0.0/16", "192.0.2.1/32", "203.0.113.0/28"];
@@ -112,7 +118,7 @@ fn addresses_far_apart_get_hulls_of_their_own_as_long_as_there_may_be_more() {
     // Then the one that has to grow least takes it.
     ranges.cover(vip("198.51.100.1"));
     let three = ["10.96.0.0/16", "192.0.0.0/5", "203.0.113.0/28"];
-    assert_eq!(settle(&mut ranges).unwrap(), three[..1].iter().chain(&three[1..2]).copied().collect::<Vec<_>>());
+    assert_eq!(settle(&mut ranges).unwrap(), three);
 }
 
 #[test]
@@ -122,7 +128,10 @@ fn a_hull_does_not_grow_over_the_nodes_own_addresses_if_it_need_not() {
     ranges.cover(vip("192.168.1.1"));
     ranges.cover(vip("192.168.1.240"));
     ranges.cover(vip("192.168.1.250"));
-    assert_eq!(settle(&mut ranges).unwrap(), ["192.168.1.1/32", "192.168.1.240/28"]);
+    assert_eq!(
+        settle(&mut ranges).unwrap(),
+        ["192.168.1.1/32", "192.168.1.240/28"]
+    );
 }
 
 #[test]
@@ -137,7 +146,9 @@ fn hulls_make_room_for_service_cidrs_and_stay_where_they_are_over_a_restart() {
         restarted.cover(vip(address));
     }
     assert_eq!(settle(&mut restarted), None, "{written:?}");
-    let cidrs: Vec<_> = (0..7).map(|i| format!("10.{}.0.0/16", 2 * i + 16)).collect();
+    let cidrs: Vec<_> = (0..7)
+        .map(|i| format!("10.{}.0.0/16", 2 * i + 16))
+        .collect();
     ranges.tell(&nets(&cidrs.iter().map(String::as_str).collect::<Vec<_>>()));
     let written = settle(&mut ranges).unwrap();
     assert_eq!(written.len(), VIP_RANGES as usize);
