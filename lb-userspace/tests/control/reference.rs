@@ -169,6 +169,8 @@ pub(crate) struct Lists {
     pub(crate) cluster: BTreeSet<SocketAddr>,
     /// Rule 32; empty if it is not used (rule 30).
     pub(crate) local: BTreeSet<SocketAddr>,
+    /// Those on the node (rule 16).
+    pub(crate) here: BTreeSet<SocketAddr>,
     /// Rule 34.
     pub(crate) has_any: bool,
     /// Rule 29.
@@ -257,6 +259,7 @@ pub(crate) fn lists(
     let only_if = |used, list: BTreeSet<SocketAddr>| if used { list } else { BTreeSet::new() };
     Lists {
         known: all.keys().copied().collect(),
+        here: pick(&|e| is_local(e)),
         has_any: !ready.is_empty() || !pick(&is_leaving).is_empty(),
         cluster: only_if(!internal_is_local || is_external, cluster),
         local: only_if(internal_is_local || external_is_local && is_external, local),
