@@ -8,8 +8,8 @@ use duolb::{
         reconcile::Reconciler,
     },
     model::{
-        Conditions, EndpointSlice, NodeAddress, ObjectKey, Protocol, Service, ServiceKind, ServicePort,
-        SliceEndpoint, SlicePort,
+        Conditions, EndpointSlice, NodeAddress, ObjectKey, Protocol, Service, ServiceKind,
+        ServicePort, SliceEndpoint, SlicePort,
     },
     source::Event,
 };
@@ -142,7 +142,8 @@ fn a_slice_whose_endpoints_are_all_replaced_costs_four_calls_however_many_ports_
 }
 
 #[test]
-fn a_changed_address_of_the_node_costs_in_proportion_to_node_ports_and_a_changed_endpoint_what_it_ever_did() {
+fn a_changed_address_of_the_node_costs_in_proportion_to_node_ports_and_a_changed_endpoint_what_it_ever_did()
+ {
     let address = |last| NodeAddress {
         ip: [192, 168, 0, last].into(),
     };

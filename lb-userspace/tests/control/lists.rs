@@ -10,8 +10,8 @@ use duolb::{
         index::Index,
     },
     model::{
-        Conditions, EndpointSlice, Hints, Node, NodeAddress, ObjectKey, Protocol, Service, ServicePort,
-        SliceEndpoint, SlicePort, TrafficPolicy,
+        Conditions, EndpointSlice, Hints, Node, NodeAddress, ObjectKey, Protocol, Service,
+        ServicePort, SliceEndpoint, SlicePort, TrafficPolicy,
     },
     source::{Event, Kind},
 };
