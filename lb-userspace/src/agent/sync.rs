@@ -16,6 +16,7 @@ use crate::{
     },
     datapath::tables::KernelMaps,
     health::Moment,
+    model::Node,
     source::{
         Event,
         kube::{About, Reporter, Severity},
@@ -37,6 +38,8 @@ pub(super) struct Sync {
     service_healths: ServiceHealths,
     /// Where events are told to, if there is a cluster.
     reporter: Option<Reporter>,
+    /// Where the Node object is told to.
+    node: watch::Sender<Option<Node>>,
     /// Problems already told, so that each is told once.
     known: Vec<Problem>,
     state: AgentState,
@@ -49,6 +52,7 @@ impl Sync {
         observer: Observer,
         service_healths: ServiceHealths,
         reporter: Option<Reporter>,
+        node: watch::Sender<Option<Node>>,
         state: AgentState,
         read_back_period: Duration,
     ) -> Self {
@@ -57,6 +61,7 @@ impl Sync {
             observer,
             service_healths,
             reporter,
+            node,
             known: Vec::new(),
             state,
             read_back_period,
@@ -100,9 +105,22 @@ impl Sync {
             self.observer.conclude(&report, took, unread, Moment::now());
             self.publish(report, unread)?;
             self.serve_health_checks();
+            self.tell_node();
             let again = self.service_healths.next_retry();
             retry = [retry, again].into_iter().flatten().min();
         }
+    }
+
+    /// Its addresses and podCIDRs are of use elsewhere.
+    fn tell_node(&self) {
+        let node = self.reconciler.index().node();
+        self.node.send_if_modified(|known| {
+            let is_changed = known.as_ref() != node;
+            if is_changed {
+                *known = node.cloned();
+            }
+            is_changed
+        });
     }
 
     /// Rules 83 and 84.

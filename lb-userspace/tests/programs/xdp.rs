@@ -38,9 +38,6 @@ fn load() -> Option<Kernel> {
 
 fn load_on(attached: u32) -> Option<Kernel> {
     let mut kernel = Kernel::load()?;
-    let program = kernel.object.program_mut("xdp_ingress").unwrap();
-    let program: &mut Xdp = program.try_into().unwrap();
-    program.load().expect("the program loads");
     let index = enter(
         &[
             "link set lo up",
