@@ -21,16 +21,29 @@ pub fn ensure<A: Tables>(packet: &Transport<A>, frontend: &Frontend, picked: u32
         client: packet.tuple.src,
         service: frontend.service,
     };
-    let Some(known) = maps::find_affinity(&key).or_else(|| insert(&key, picked, now)) else {
-        return picked;
-    };
     let list = if frontend.flags & Frontend::LOCAL == 0 {
         Endpoint::<A>::CLUSTER
     } else {
         Endpoint::<A>::LOCAL
     };
+    ensure_of(&key, frontend.affinity, list, picked, now)
+}
+
+/// The same for any client, `list` being the bit of the endpoints that it may use, and `seconds` how long it
+/// keeps one.
+#[inline(always)]
+pub fn ensure_of<A: Tables>(
+    key: &AffinityKey<A>,
+    seconds: u32,
+    list: u16,
+    picked: u32,
+    now: u32,
+) -> u32 {
+    let Some(known) = maps::find_affinity(key).or_else(|| insert(key, picked, now)) else {
+        return picked;
+    };
     let mut id = known.endpoint;
-    if config::is_past(known.seen, now, frontend.affinity) || !maps::has_state::<A>(id, list) {
+    if config::is_past(known.seen, now, seconds) || !maps::has_state::<A>(id, list) {
         id = picked;
         known.endpoint = id;
     }

@@ -30,6 +30,7 @@ mod open;
 mod reject;
 mod sctp;
 mod skb;
+mod socket;
 mod twin;
 mod vips;
 

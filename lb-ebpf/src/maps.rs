@@ -310,6 +310,24 @@ pub fn remove_flow<A: Tables>(key: &FlowKey<A>) {
     let _ = A::flows().remove(key);
 }
 
+/// What a process of the node calls, in place.
+#[inline(always)]
+pub fn find_socket<A: Tables>(key: &SocketKey<A>) -> Option<&'static mut Socket<A>> {
+    let socket = A::sockets().get_ptr_mut(key)?;
+    // SAFETY: as in `find_flow`; only `seen` is ever written in place.
+    Some(unsafe { &mut *socket })
+}
+
+/// Inserts or overwrites what a process of the node calls. Without room it is not noted.
+#[inline(always)]
+pub fn put_socket<A: Tables>(key: &SocketKey<A>, socket: &Socket<A>) {
+    let insert = || A::sockets().insert(key, socket, u64::from(BPF_ANY));
+    // EBUSY: see `store`.
+    if insert() == Err(EBUSY) {
+        let _ = insert();
+    }
+}
+
 /// The bridge that the device is a port of.
 #[inline(always)]
 pub fn find_bridge(ifindex: u32) -> Option<u32> {

@@ -9,6 +9,7 @@
 //! programs and maps go on serving, and the next agent takes them over.
 
 mod devices;
+mod hosts;
 mod observe;
 mod process;
 mod reading;
@@ -18,6 +19,7 @@ mod source;
 mod sync;
 
 use std::{
+    path::PathBuf,
     sync::{Arc, Mutex},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -69,6 +71,8 @@ pub struct Options {
     pub devices: Vec<Pattern>,
     /// How they are attached.
     pub mode: Mode,
+    /// From which cgroup the node's processes are served; `None`: from the root of all.
+    pub cgroup_root: Option<PathBuf>,
     /// Sizes of the maps.
     pub sizes: Sizes,
     /// Whether TCP clients of endpoints that have left every slice are reset.
@@ -93,6 +97,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         pins,
         devices,
         mode,
+        cgroup_root,
         sizes,
         tcp_reset_dead,
         datapath_log,
@@ -121,6 +126,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         tcp_reset_dead,
         tcp_timeout_seconds: seconds(configuration.timeouts.tcp, TCP_TIMEOUT),
         udp_timeout_seconds: seconds(configuration.timeouts.udp, UDP_TIMEOUT),
+        netns_cookie: hosts::netns_cookie(),
+        ..Settings::default()
     };
     let mut ebpf = object::load(&settings, Some(&pins))?;
     let mut maps = KernelMaps::take(&mut ebpf)?;
@@ -141,6 +148,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (stop, stopped) = watch::channel(false);
     let mut servers = servers::start(&configuration, &health, &metrics, log_level, stopped);
 
+    if settings.netns_cookie != 0 {
+        hosts::serve(&mut ebpf, &pins, cgroup_root.as_deref());
+    }
     let netlink = Netlink::open()?;
     let mut attacher = Attacher::new(ebpf, pins, devices, mode)?;
     attacher.replace(netlink.list().await?);

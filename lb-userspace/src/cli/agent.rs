@@ -89,6 +89,7 @@ pub(super) fn run(arguments: AgentArguments, pins: Pins) -> anyhow::Result<()> {
     let DatapathArguments {
         devices,
         tc_mode,
+        cgroup_root,
         tcp_reset_dead_endpoints,
         max_services,
         max_slots,
@@ -109,6 +110,7 @@ pub(super) fn run(arguments: AgentArguments, pins: Pins) -> anyhow::Result<()> {
             TcMode::Tcx => Mode::Tcx,
             TcMode::Clsact => Mode::Clsact,
         },
+        cgroup_root,
         sizes: Sizes {
             services: max_services,
             slots: max_slots,

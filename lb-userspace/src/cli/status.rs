@@ -9,7 +9,7 @@ use super::{
     arguments::OutputArguments,
     output::{print, table},
 };
-use crate::datapath::{pins::Pins, view::View};
+use crate::datapath::{cgroup, pins::Pins, view::View};
 
 /// Everything `duolb status` knows.
 #[derive(Debug, Serialize)]
@@ -18,6 +18,8 @@ struct Status {
     schema: u32,
     pins: String,
     devices: Vec<DeviceRow>,
+    /// Whether the node's own processes are served.
+    host_clients: bool,
     frontends: BTreeMap<&'static str, usize>,
     maps: Vec<MapRow>,
     verdicts: BTreeMap<&'static str, u64>,
@@ -76,6 +78,7 @@ pub(super) fn run(pins: Pins, output: OutputArguments) -> anyhow::Result<()> {
         schema: SCHEMA_VERSION,
         pins: pins.dir().display().to_string(),
         devices: devices(&view)?,
+        host_clients: cgroup::is_attached(&pins),
         frontends,
         maps: view
             .maps()?
@@ -141,6 +144,10 @@ fn text(status: &Status) -> String {
         "Frontends  {} IPv4, {} IPv6\n",
         families["IPv4"], families["IPv6"]
     );
+    text += match status.host_clients {
+        true => "Processes  of the node itself are served\n",
+        false => "Processes  of the node itself are not served (the agent's log says why)\n",
+    };
     text += &format!("Pins       {} (schema {})\n\n", status.pins, status.schema);
     let devices = status.devices.iter().map(|device| {
         let bridge = device.bridge.clone().unwrap_or_default();

@@ -10,6 +10,7 @@ use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
     maps::{Map, MapInfo},
     programs::{ProgramError, SchedClassifier},
+    util::KernelVersion,
 };
 use lb_common::{
     flow::{tick_shift, ticks_of},
@@ -72,10 +73,14 @@ pub struct Settings {
     pub tcp_timeout_seconds: u32,
     /// Seconds of silence after which a UDP flow is forgotten.
     pub udp_timeout_seconds: u32,
+    /// The network namespace whose processes are the node's own, see [`super::netns::cookie`]; 0: none.
+    pub netns_cookie: u64,
+    /// Whether programs may say which error a system call ends with; else it is always "not permitted".
+    pub set_retval: bool,
 }
 
 impl Default for Settings {
-    /// With the timeouts that kube-proxy sets or Linux has (rule 82).
+    /// With the timeouts that kube-proxy sets or Linux has (rule 82), and for this kernel.
     fn default() -> Self {
         Self {
             sizes: Sizes::default(),
@@ -85,6 +90,10 @@ impl Default for Settings {
             tcp_reset_dead: false,
             tcp_timeout_seconds: 86_400,
             udp_timeout_seconds: 180,
+            netns_cookie: 0,
+            // Commit b44123b4a3dc "bpf: Add cgroup helpers bpf_{get,set}_retval to get/set syscall return value".
+            set_retval: KernelVersion::current()
+                .is_ok_and(|kernel| kernel >= KernelVersion::new(5, 18, 0)),
         }
     }
 }
@@ -117,7 +126,8 @@ pub const MAPS: &[&str] = &[
     "AGENT",
 ];
 
-/// The TC programs.
+/// The TC programs; those of cgroups are in [`super::cgroup`], where a kernel that refuses them is none that
+/// serves nobody.
 pub const PROGRAMS: &[&str] = &["tc_ingress", "tc_egress"];
 
 /// Loads the object; with `pins`, onto the maps pinned there, pinning those that are not yet.
@@ -133,11 +143,14 @@ pub fn load(settings: &Settings, pins: Option<&Pins>) -> Result<Ebpf, DatapathEr
         tcp_reset_dead,
         tcp_timeout_seconds,
         udp_timeout_seconds,
+        netns_cookie,
+        set_retval,
     } = settings;
     let shift = tick_shift(*hz);
     let tcp_reset_dead = u32::from(*tcp_reset_dead);
     let tcp_timeout = ticks_of(*tcp_timeout_seconds, *hz);
     let udp_timeout = ticks_of(*udp_timeout_seconds, *hz);
+    let set_retval = u32::from(*set_retval);
     let level = if *log { aya_log::Level::Trace as u8 } else { 0 };
     let mut loader = EbpfLoader::new();
     loader
@@ -148,6 +161,8 @@ pub fn load(settings: &Settings, pins: Option<&Pins>) -> Result<Ebpf, DatapathEr
         .override_global("TCP_RESET_DEAD", &tcp_reset_dead, true)
         .override_global("TCP_TIMEOUT", &tcp_timeout, true)
         .override_global("UDP_TIMEOUT", &udp_timeout, true)
+        .override_global("NETNS_COOKIE", netns_cookie, true)
+        .override_global("HAS_SET_RETVAL", &set_retval, true)
         .override_global(aya_log::LEVEL, &level, true);
     for name in MAPS {
         if let Some(entries) = entries(name, sizes) {
@@ -167,17 +182,25 @@ pub fn load(settings: &Settings, pins: Option<&Pins>) -> Result<Ebpf, DatapathEr
     Ok(ebpf)
 }
 
-/// Loads one program, again if a signal came in between: the verifier stops for any that is pending and
-/// leaves it to the caller to ask once more (EAGAIN; libbpf does the same).
+/// Loads one TC program.
 fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), DatapathError> {
     let program = program(ebpf, name)?;
-    let mut result = program.load();
+    load_patiently(name, || program.load())
+}
+
+/// Loads a program, again if a signal came in between: the verifier stops for any that is pending and
+/// leaves it to the caller to ask once more (EAGAIN; libbpf does the same).
+pub(super) fn load_patiently(
+    name: &'static str,
+    mut load: impl FnMut() -> Result<(), ProgramError>,
+) -> Result<(), DatapathError> {
+    let mut result = load();
     for _ in 1..LOAD_TRIES {
         match &result {
             Err(ProgramError::LoadError { io_error, .. })
                 if io_error.kind() == io::ErrorKind::WouldBlock =>
             {
-                result = program.load();
+                result = load();
             }
             _ => break,
         }

@@ -54,6 +54,9 @@ pub struct DatapathArguments {
     /// How the programs are put on devices
     #[arg(long, value_enum, default_value_t = TcMode::Auto)]
     pub tc_mode: TcMode,
+    /// Directory of the cgroup whose processes are served as the node's own; default: the root of all cgroups
+    #[arg(long, value_name = "DIR")]
+    pub cgroup_root: Option<PathBuf>,
     /// Reset TCP connections to endpoints that have left every EndpointSlice
     #[arg(
         long,
