@@ -148,9 +148,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (stop, stopped) = watch::channel(false);
     let mut servers = servers::start(&configuration, &health, &metrics, log_level, stopped);
 
-    if settings.netns_cookie != 0 {
-        hosts::serve(&mut ebpf, &pins, cgroup_root.as_deref());
-    }
+    let hosts = if settings.netns_cookie == 0 {
+        hosts::Hosts::none()
+    } else {
+        hosts::Hosts::serve(&mut ebpf, &pins, cgroup_root.as_deref(), tcp_reset_dead)
+    };
     let netlink = Netlink::open()?;
     let mut attacher = Attacher::new(ebpf, pins, devices, mode)?;
     attacher.replace(netlink.list().await?);
@@ -173,6 +175,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         observe::Observer::new(metrics, health.clone(), SystemTime::now()),
         service_health::ServiceHealths::new(configuration.node_port_addresses, health),
         reporter,
+        hosts,
         state,
         configuration.read_back_period,
     );

@@ -8,7 +8,7 @@ use tokio::{
     time,
 };
 
-use super::{now, observe::Observer, service_health::ServiceHealths};
+use super::{hosts::Hosts, now, observe::Observer, service_health::ServiceHealths};
 use crate::{
     control::{
         problem::Problem,
@@ -37,6 +37,7 @@ pub(super) struct Sync {
     service_healths: ServiceHealths,
     /// Where events are told to, if there is a cluster.
     reporter: Option<Reporter>,
+    hosts: Hosts,
     /// Problems already told, so that each is told once.
     known: Vec<Problem>,
     state: AgentState,
@@ -49,6 +50,7 @@ impl Sync {
         observer: Observer,
         service_healths: ServiceHealths,
         reporter: Option<Reporter>,
+        hosts: Hosts,
         state: AgentState,
         read_back_period: Duration,
     ) -> Self {
@@ -57,6 +59,7 @@ impl Sync {
             observer,
             service_healths,
             reporter,
+            hosts,
             known: Vec::new(),
             state,
             read_back_period,
@@ -97,6 +100,9 @@ impl Sync {
             retry = report.next_retry;
             let unread = source_problems.borrow_and_update().len();
             let took = started.elapsed();
+            if report.is_somebody_gone {
+                self.hosts.release();
+            }
             self.observer.conclude(&report, took, unread, Moment::now());
             self.publish(report, unread)?;
             self.serve_health_checks();

@@ -14,6 +14,7 @@ pub mod netlink;
 pub mod netns;
 pub mod object;
 pub mod pins;
+pub mod sockets;
 pub mod tables;
 pub mod view;
 
