@@ -22,12 +22,6 @@ const NO_NEIGHBOUR: i64 = 7;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
-/// Whether a flow that begins may turn out to stay on a bridge: the client's device is a bridge's port.
-#[inline(always)]
-pub fn may_switch<A: Tables>(skb: &Skb, packet: &Transport<A>, flow: &Flow<A>) -> bool {
-    flow.peer != packet.tuple.src && maps::find_bridge(skb.ifindex()).is_some()
-}
-
 /// Once a tick: has the next lookup be made with this packet, for an endpoint's address may have gone to
 /// another pod, with another MAC. Not for TCP, whose connections end with the pod: if the neighbour has
 /// been forgotten, the packet is the stack's, and conntrack would find a segment in mid-connection
@@ -42,9 +36,10 @@ pub fn ask_again<A: Tables>(flow: &mut Flow<A>) {
 /// Looks for the endpoint's MAC on the bridge that the packet came in by.
 #[inline(never)]
 pub fn find_neighbour<A: Tables>(skb: &mut Skb, packet: &Transport<A>, flow: &mut Flow<A>) {
-    let Some(bridge) = maps::find_bridge(skb.ifindex()) else {
+    let bridge = maps::find_device(skb.ifindex()).map_or(0, |device| device.bridge);
+    if bridge == 0 {
         return;
-    };
+    }
     let mut route = question::<A>(
         bridge,
         &packet.tuple.src,

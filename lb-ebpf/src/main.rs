@@ -18,6 +18,7 @@
 )]
 
 mod affinity;
+mod begin;
 mod bridge;
 mod config;
 mod egress;
@@ -30,6 +31,7 @@ mod open;
 mod reject;
 mod sctp;
 mod skb;
+mod snat;
 mod socket;
 mod twin;
 mod vips;
@@ -44,7 +46,7 @@ use lb_common::{
     headers::ethertype,
     ip::Side,
     join::join_ways,
-    verdict::Action,
+    verdict::{Action, Verdict},
 };
 
 use crate::{exit::Exit, maps::Tables, skb::Skb};
@@ -96,11 +98,19 @@ impl Hook for Ingress {
     #[inline(always)]
     fn run_rare<A: Tables>(skb: &mut Skb, l3: u16, exit: Exit) -> Exit {
         let exit = join_ways(match exit {
-            Exit::Icmp => icmp::to_endpoint::<A>(skb, l3),
+            Exit::Icmp => icmp::entering::<A>(skb, l3),
             Exit::Vip => vips::run::<A>(skb, l3),
+            Exit::Open => begin::run::<A>(skb, l3, false),
+            Exit::OpenElsewhere => begin::run::<A>(skb, l3, true),
+            exit => exit,
+        });
+        let exit = join_ways(match exit {
+            Exit::Opened => ingress::run::<A>(skb, l3),
             exit => exit,
         });
         match exit {
+            // The flow that was opened just now is not there any more.
+            Exit::Open | Exit::OpenElsewhere => Verdict::FlowTableFull.into(),
             Exit::Sctp => sctp::run::<A>(skb, l3, Side::Dst),
             Exit::Counted(why) if matches!(why.action(), Action::Reply) => {
                 reject::run::<A>(skb, l3, why)
@@ -120,8 +130,17 @@ impl Hook for Egress {
 
     #[inline(always)]
     fn run_rare<A: Tables>(skb: &mut Skb, l3: u16, exit: Exit) -> Exit {
+        let exit = join_ways(match exit {
+            Exit::Icmp => icmp::leaving::<A>(skb, l3),
+            Exit::Open => snat::run::<A>(skb, l3),
+            exit => exit,
+        });
+        let exit = join_ways(match exit {
+            Exit::Opened => egress::run::<A>(skb, l3),
+            exit => exit,
+        });
         match exit {
-            Exit::Icmp => icmp::to_client::<A>(skb, l3),
+            Exit::Open => Verdict::FlowTableFull.into(),
             Exit::Sctp => sctp::run::<A>(skb, l3, Side::Src),
             exit => exit,
         }

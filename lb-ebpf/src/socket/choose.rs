@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use lb_common::{
     address::Address,
     flow::is_past,
-    tables::{AffinityKey, Endpoint, Frontend, FrontendKey, Socket, SocketKey, traffic_index},
+    tables::{Endpoint, Frontend, FrontendKey, Socket, SocketKey, traffic_index},
     verdict::Verdict,
 };
 
@@ -116,11 +116,7 @@ fn choose<A: Tables>(
     let mut id = maps::find_slot::<A>(base.wrapping_add(slot)).ok_or(Verdict::BadSlot)?;
     if frontend.affinity != 0 {
         // Whatever address it will have, the node is one client.
-        let key = AffinityKey {
-            client: A::default(),
-            service: frontend.service,
-        };
-        id = affinity::ensure_of(&key, frontend.affinity, list, id, now);
+        id = affinity::ensure(&A::default(), frontend, list, id, now);
     }
     let endpoint = maps::find_endpoint::<A>(id).ok_or(Verdict::BadSlot)?;
     Ok(Socket {

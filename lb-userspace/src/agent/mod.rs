@@ -127,6 +127,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         tcp_timeout_seconds: seconds(configuration.timeouts.tcp, TCP_TIMEOUT),
         udp_timeout_seconds: seconds(configuration.timeouts.udp, UDP_TIMEOUT),
         netns_cookie: hosts::netns_cookie(),
+        masquerade_all: configuration.masquerade_all,
         ..Settings::default()
     };
     let mut ebpf = object::load(&settings, Some(&pins))?;

@@ -77,6 +77,12 @@ pub struct Settings {
     pub netns_cookie: u64,
     /// Whether programs may say which error a system call ends with; else it is always "not permitted".
     pub set_retval: bool,
+    /// Ports that SNAT gives to clients: the first one, and how many there are.
+    pub snat_ports: (u16, u16),
+    /// Whether every client of a cluster IP gets an address of this node (rule 56).
+    pub masquerade_all: bool,
+    /// Whether packets skip the stack where they can.
+    pub host_routing: bool,
 }
 
 impl Default for Settings {
@@ -94,6 +100,9 @@ impl Default for Settings {
             // Commit b44123b4a3dc "bpf: Add cgroup helpers bpf_{get,set}_retval to get/set syscall return value".
             set_retval: KernelVersion::current()
                 .is_ok_and(|kernel| kernel >= KernelVersion::new(5, 18, 0)),
+            snat_ports: (11_000, 19_000),
+            masquerade_all: false,
+            host_routing: false,
         }
     }
 }
@@ -145,12 +154,18 @@ pub fn load(settings: &Settings, pins: Option<&Pins>) -> Result<Ebpf, DatapathEr
         udp_timeout_seconds,
         netns_cookie,
         set_retval,
+        snat_ports,
+        masquerade_all,
+        host_routing,
     } = settings;
     let shift = tick_shift(*hz);
     let tcp_reset_dead = u32::from(*tcp_reset_dead);
     let tcp_timeout = ticks_of(*tcp_timeout_seconds, *hz);
     let udp_timeout = ticks_of(*udp_timeout_seconds, *hz);
     let set_retval = u32::from(*set_retval);
+    let (snat_first, snat_count) = (u32::from(snat_ports.0), u32::from(snat_ports.1));
+    let masquerade_all = u32::from(*masquerade_all);
+    let host_routing = u32::from(*host_routing);
     let level = if *log { aya_log::Level::Trace as u8 } else { 0 };
     let mut loader = EbpfLoader::new();
     loader
@@ -163,6 +178,10 @@ pub fn load(settings: &Settings, pins: Option<&Pins>) -> Result<Ebpf, DatapathEr
         .override_global("UDP_TIMEOUT", &udp_timeout, true)
         .override_global("NETNS_COOKIE", netns_cookie, true)
         .override_global("HAS_SET_RETVAL", &set_retval, true)
+        .override_global("SNAT_FIRST", &snat_first, true)
+        .override_global("SNAT_COUNT", &snat_count, true)
+        .override_global("MASQUERADE_ALL", &masquerade_all, true)
+        .override_global("HOST_ROUTING", &host_routing, false)
         .override_global(aya_log::LEVEL, &level, true);
     for name in MAPS {
         if let Some(entries) = entries(name, sizes) {

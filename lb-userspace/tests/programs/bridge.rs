@@ -5,19 +5,15 @@
 
 use std::{fs, net::SocketAddr, process::Command};
 
-use duolb::datapath::tables::DeviceMap;
 use lb_common::{tables::Device, verdict::Verdict};
 use nix::sched::{CloneFlags, unshare};
 
 use crate::{
-    kernel::{Ingress, Kernel},
+    kernel::{Ingress, Kernel, LOOPBACK},
     packet::{Frame, Net, TCP, UDP, both, flag},
 };
 
 const WEB: u32 = 1;
-
-/// ifindex of the loopback device, by which a test run's packets come in.
-const LOOPBACK: u32 = 1;
 
 /// The endpoint's MAC.
 const MAC: &str = "02:00:00:00:00:21";
@@ -64,8 +60,7 @@ fn load_on_bridge() -> Option<Kernel> {
         bridge: index,
         ..Device::default()
     };
-    let mut devices = DeviceMap::take(&mut kernel.object).unwrap();
-    devices.put(LOOPBACK, &device).unwrap();
+    kernel.devices.put(LOOPBACK, &device).unwrap();
     Some(kernel)
 }
 
