@@ -338,6 +338,13 @@ pub fn put_socket<A: Tables>(key: &SocketKey<A>, socket: &Socket<A>) {
     }
 }
 
+/// Forgets what a process of the node calls.
+#[inline(always)]
+pub fn remove_socket<A: Tables>(key: &SocketKey<A>) {
+    // It may be gone already: what is wanted either way.
+    let _ = A::sockets().remove(key);
+}
+
 /// What the agent says of a device.
 #[inline(always)]
 pub fn find_device(ifindex: u32) -> Option<&'static Device> {

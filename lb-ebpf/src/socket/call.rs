@@ -24,6 +24,9 @@ const ECONNREFUSED: i32 = 111;
 /// The third word of an IPv4-mapped address (RFC 4291, 2.5.5.2); the first two are zero.
 const MAPPED: u32 = 0xffff_u32.to_be();
 
+/// 127.0.0.1.
+const LOOPBACK_V4: V4 = V4(0x7f00_0001_u32.to_be());
+
 /// A system call of a process.
 pub struct Call {
     ctx: *mut bpf_sock_addr,
@@ -120,6 +123,9 @@ impl Call {
 pub trait Form {
     type Family: Tables;
 
+    /// This host, as it calls itself.
+    const LOOPBACK: Self::Family;
+
     /// The address of the call.
     fn address(call: &Call) -> Self::Family;
 
@@ -132,6 +138,8 @@ pub struct InV4;
 
 impl Form for InV4 {
     type Family = V4;
+
+    const LOOPBACK: V4 = LOOPBACK_V4;
 
     #[inline(always)]
     fn address(call: &Call) -> V4 {
@@ -149,6 +157,8 @@ pub struct InV6;
 
 impl Form for InV6 {
     type Family = V6;
+
+    const LOOPBACK: V6 = V6([0, 0, 0, 1_u32.to_be()]);
 
     #[inline(always)]
     fn address(call: &Call) -> V6 {
@@ -174,6 +184,8 @@ pub struct Mapped;
 
 impl Form for Mapped {
     type Family = V4;
+
+    const LOOPBACK: V4 = LOOPBACK_V4;
 
     #[inline(always)]
     fn address(call: &Call) -> V4 {

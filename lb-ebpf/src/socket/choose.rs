@@ -8,6 +8,7 @@ use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use lb_common::{
     address::Address,
     flow::is_past,
+    headers::proto,
     tables::{Endpoint, Frontend, FrontendKey, Socket, SocketKey, traffic_index},
     verdict::Verdict,
 };
@@ -22,22 +23,39 @@ use crate::{
 /// A step towards an endpoint: `?` ends it, with no verdict if the call is no business of ours.
 type Step<T> = Result<T, Option<Verdict>>;
 
+/// Which call it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Occasion {
+    /// The socket is to have one peer from now on.
+    Connect,
+    /// One datagram of many.
+    Send,
+}
+
 /// The endpoint for a socket that calls `asked`: address and port.
 #[inline(always)]
-pub fn run<A: Tables>(asked: &SocketKey<A>, keeps: bool) -> Step<(A, u16)> {
+pub fn run<A: Tables>(asked: &SocketKey<A>, occasion: Occasion) -> Step<(A, u16)> {
     let key = FrontendKey::new(asked.addr, asked.port, asked.proto);
     let Some(frontend) = maps::find_frontend(&key) else {
         if vips::may_be(&asked.addr) {
             vips::refuse_address(&asked.addr)?;
         }
+        // It may be an endpoint that the socket had by a VIP before, and now talks to by itself.
+        forget_reverse(asked);
         return Err(None);
     };
     let now = config::now();
-    let socket = match find_kept(asked, frontend, keeps, now) {
+    let kept = match occasion {
+        Occasion::Connect => None,
+        Occasion::Send => find_kept(asked, frontend, now),
+    };
+    let socket = match kept {
         Some(kept) => kept,
         None => {
             let chosen = choose(asked, frontend, now)?;
-            if keeps {
+            // A connected socket that is told to send where it is connected to must keep its endpoint: it hears
+            // nobody else.
+            if asked.proto == proto::UDP {
                 maps::put_socket(asked, &chosen);
             }
             let index = traffic_index(frontend.service, A::FAMILY);
@@ -51,15 +69,7 @@ pub fn run<A: Tables>(asked: &SocketKey<A>, keeps: bool) -> Step<(A, u16)> {
 
 /// What a socket has got for what it calls, if that still serves.
 #[inline(always)]
-fn find_kept<A: Tables>(
-    asked: &SocketKey<A>,
-    frontend: &Frontend,
-    keeps: bool,
-    now: u32,
-) -> Option<Socket<A>> {
-    if !keeps {
-        return None;
-    }
+fn find_kept<A: Tables>(asked: &SocketKey<A>, frontend: &Frontend, now: u32) -> Option<Socket<A>> {
     let kept = maps::find_socket(asked)?;
     if kept.service != frontend.service
         || is_past(kept.seen, now, config::timeout(u32::from(asked.proto)))
@@ -134,11 +144,10 @@ fn choose<A: Tables>(
 #[inline(always)]
 fn note_reverse<A: Tables>(asked: &SocketKey<A>, socket: &Socket<A>) {
     let key = SocketKey {
-        cookie: asked.cookie,
         addr: socket.peer,
         port: socket.peer_port,
-        proto: asked.proto,
         way: REVERSE,
+        ..*asked
     };
     if let Some(known) = maps::find_socket(&key)
         && known.peer == asked.addr
@@ -153,4 +162,17 @@ fn note_reverse<A: Tables>(asked: &SocketKey<A>, socket: &Socket<A>) {
         ..*socket
     };
     maps::put_socket(&key, &reverse);
+}
+
+/// Has the process see whom it calls.
+#[inline(always)]
+fn forget_reverse<A: Tables>(asked: &SocketKey<A>) {
+    let key = SocketKey {
+        way: REVERSE,
+        ..*asked
+    };
+    // Most often there is nothing, and looking costs less than removing.
+    if maps::find_socket(&key).is_some() {
+        maps::remove_socket(&key);
+    }
 }

@@ -19,7 +19,10 @@ mod choose;
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 use lb_common::{tables::SocketKey, verdict::Verdict};
 
-use self::call::{Call, Form, InV4, InV6, Mapped};
+use self::{
+    call::{Call, Form, InV4, InV6, Mapped},
+    choose::Occasion,
+};
 use crate::maps;
 
 /// What the kernel wants to hear: go on.
@@ -34,7 +37,7 @@ const REVERSE: u8 = 1;
 /// A socket connects over IPv4.
 #[cgroup_sock_addr(connect4)]
 pub fn connect4(ctx: SockAddrContext) -> i32 {
-    towards::<InV4>(&Call::new(&ctx), false)
+    towards::<InV4>(&Call::new(&ctx), Occasion::Connect)
 }
 
 /// A socket connects over IPv6, or over IPv4 by a mapped address.
@@ -42,22 +45,22 @@ pub fn connect4(ctx: SockAddrContext) -> i32 {
 pub fn connect6(ctx: SockAddrContext) -> i32 {
     let call = Call::new(&ctx);
     if call.is_mapped() {
-        towards::<Mapped>(&call, false)
+        towards::<Mapped>(&call, Occasion::Connect)
     } else {
-        towards::<InV6>(&call, false)
+        towards::<InV6>(&call, Occasion::Connect)
     }
 }
 
 /// A UDP socket sends to an address over IPv4; also an IPv6 socket to a mapped one.
 #[cgroup_sock_addr(sendmsg4)]
 pub fn sendmsg4(ctx: SockAddrContext) -> i32 {
-    towards::<InV4>(&Call::new(&ctx), true)
+    towards::<InV4>(&Call::new(&ctx), Occasion::Send)
 }
 
 /// A UDP socket sends to an address over IPv6.
 #[cgroup_sock_addr(sendmsg6)]
 pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
-    towards::<InV6>(&Call::new(&ctx), true)
+    towards::<InV6>(&Call::new(&ctx), Occasion::Send)
 }
 
 /// A process of a UDP socket asks whom a datagram is from.
@@ -84,17 +87,20 @@ pub fn getpeername6(ctx: SockAddrContext) -> i32 {
     back6(&Call::new(&ctx))
 }
 
-/// From a VIP to an endpoint. `keeps`: the socket is not connected, so that it is to be remembered which
-/// endpoint it has.
+/// From a VIP to an endpoint.
 #[inline(always)]
-fn towards<F: Form>(call: &Call, keeps: bool) -> i32 {
+fn towards<F: Form>(call: &Call, occasion: Occasion) -> i32 {
     if !call.is_of_node() {
         return ALLOW;
     }
-    let Some(asked) = key::<F>(call, FORWARD) else {
+    let Some(mut asked) = key::<F>(call, FORWARD) else {
         return ALLOW;
     };
-    match choose::run(&asked, keeps) {
+    // Who calls no address in particular calls this host.
+    if asked.addr == <F::Family as Default>::default() {
+        asked.addr = F::LOOPBACK;
+    }
+    match choose::run(&asked, occasion) {
         Ok((addr, port)) => {
             F::set_address(call, addr);
             call.set_port(port);
