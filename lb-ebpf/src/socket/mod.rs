@@ -10,7 +10,8 @@
 //! by it and left alone, since packets of pods are translated one by one. What is decided for a node's process is
 //! refused there and then: the call fails, with nothing sent (rule 54). Each decision is one counted verdict.
 //!
-//! Only TCP and UDP: the kernel has no such hooks for SCTP. An endpoint that is itself some service's VIP stays
+//! Only TCP and UDP: the kernel has no such hooks for SCTP. A process of multipath TCP is served and told its endpoint,
+//! since the kernel asks us about its subflow first and about another socket then. An endpoint that is itself some service's VIP stays
 //! what it is, because one program sees each call, once: a new agent replaces it within its link.
 
 mod call;
