@@ -39,7 +39,7 @@ fn to_client<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<Verdict> {
         return Err(Verdict::Fragment.into());
     }
     if flow.flags & Flow::<A>::SNAT != 0 {
-        snat::go_out(packet, flow)?;
+        snat::go_out(&packet.tuple, packet.flags, flow)?;
         if packet.is_sctp() {
             return Err(Exit::Sctp);
         }
@@ -56,7 +56,7 @@ fn to_client<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<Verdict> {
         flow.seen = now;
     }
     twin::note_end(
-        packet,
+        packet.flags,
         flow,
         &flow.forward_key(&packet.tuple),
         Flow::<A>::FIN_ENDPOINT,

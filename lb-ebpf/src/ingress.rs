@@ -38,7 +38,11 @@ fn to_endpoint<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<Verdict>
     let key = FrontendKey::new(tuple.dst, tuple.dport, tuple.protocol());
     let flow = match maps::find_frontend(&key) {
         Some(frontend) if frontend.flags & Frontend::HOST_ONLY == 0 => {
-            find_known(skb, packet, frontend)?
+            let flow = find_known(packet, frontend, config::now())?;
+            if flow.flags & Flow::<A>::L2_PENDING != 0 {
+                bridge::find_neighbour(skb, packet, flow);
+            }
+            flow
         }
         Some(_) => return Err(Exit::NotOurs),
         None => match find_other(packet)? {
@@ -105,12 +109,11 @@ pub fn pass<A: Tables>(
 
 /// The flow of a packet that is addressed to `frontend`, if it does not begin one.
 #[inline(always)]
-fn find_known<A: Tables>(
-    skb: &mut Skb,
+pub fn find_known<A: Tables>(
     packet: &Transport<A>,
     frontend: &Frontend,
+    now: u32,
 ) -> Step<&'static mut Flow<A>> {
-    let now = config::now();
     let Some(flow) = maps::find_flow(&packet.tuple) else {
         return Err(Exit::Open);
     };
@@ -122,9 +125,6 @@ fn find_known<A: Tables>(
         });
     }
     go_on(packet, flow, now)?;
-    if flow.flags & Flow::<A>::L2_PENDING != 0 {
-        bridge::find_neighbour(skb, packet, flow);
-    }
     Ok(flow)
 }
 
@@ -232,7 +232,7 @@ fn follow<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>) {
         flow.flags |= Flow::<A>::OPENED;
     }
     twin::note_end(
-        packet,
+        packet.flags,
         flow,
         &flow.reply_key(&packet.tuple),
         Flow::<A>::FIN_CLIENT,

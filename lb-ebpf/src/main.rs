@@ -29,17 +29,19 @@ mod maps;
 mod moved;
 mod open;
 mod reject;
+mod route;
 mod sctp;
 mod skb;
 mod snat;
 mod socket;
 mod twin;
 mod vips;
+mod xdp;
 
 use aya_ebpf::{
     bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},
-    macros::classifier,
-    programs::TcContext,
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
 };
 use lb_common::{
     address::{V4, V6},
@@ -54,13 +56,31 @@ use crate::{exit::Exit, maps::Tables, skb::Skb};
 /// Packets that enter by a device: from a client to a VIP.
 #[classifier]
 pub fn tc_ingress(ctx: TcContext) -> i32 {
-    enter::<Ingress>(ctx)
+    enter::<Ingress, true>(ctx)
 }
 
 /// Packets that leave by a device: from an endpoint back to the client.
 #[classifier]
 pub fn tc_egress(ctx: TcContext) -> i32 {
-    enter::<Egress>(ctx)
+    enter::<Egress, true>(ctx)
+}
+
+/// Packets that enter by a device without a link layer: a layer-3 tunnel.
+#[classifier]
+pub fn tc_ingress_l3(ctx: TcContext) -> i32 {
+    enter::<Ingress, false>(ctx)
+}
+
+/// Packets that leave by a device without a link layer.
+#[classifier]
+pub fn tc_egress_l3(ctx: TcContext) -> i32 {
+    enter::<Egress, false>(ctx)
+}
+
+/// Packets of flows between outside and another node, on the way through this one.
+#[xdp(frags)]
+pub fn xdp_ingress(ctx: XdpContext) -> u32 {
+    xdp::run(ctx)
 }
 
 /// The flow clock as a return value, so that the agent can find out how fast it ticks here: the kernel
@@ -147,11 +167,11 @@ impl Hook for Egress {
     }
 }
 
-/// The way of every packet: link layer, family, the family's body, one verdict.
+/// The way of every packet: link layer (if there is an Ethernet header), family, the family's body, one verdict.
 #[inline(always)]
-fn enter<H: Hook>(ctx: TcContext) -> i32 {
+fn enter<H: Hook, const IS_ETHERNET: bool>(ctx: TcContext) -> i32 {
     let mut skb = Skb::new(ctx);
-    let Some(l2) = skb.parse_l2() else {
+    let Some(l2) = skb.parse_l2::<IS_ETHERNET>() else {
         return TC_ACT_UNSPEC;
     };
     let exit = match l2.ethertype {

@@ -15,6 +15,7 @@ mod given_back;
 mod icmp;
 mod kernel;
 mod left;
+mod namespace;
 mod nat;
 #[expect(
     dead_code,
@@ -34,3 +35,4 @@ mod tables;
 mod unknown;
 mod untouched;
 mod verdicts;
+mod xdp;
