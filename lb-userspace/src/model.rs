@@ -251,6 +251,28 @@ pub struct Node {
     pub uid: String,
 }
 
+/// An address that one of the node's devices has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeAddress {
+    /// It, of whatever scope.
+    pub ip: IpAddr,
+}
+
+impl NodeAddress {
+    /// Whether it is meant for the node itself.
+    pub const fn is_loopback(&self) -> bool {
+        self.ip.is_loopback()
+    }
+
+    /// Whether it means something on one link only, so that clients beyond it do not reach it.
+    pub const fn is_link_local(&self) -> bool {
+        match self.ip {
+            IpAddr::V4(ip) => ip.is_link_local(),
+            IpAddr::V6(ip) => ip.is_unicast_link_local(),
+        }
+    }
+}
+
 /// A ServiceCIDR: ranges that cluster IPs are assigned from (rule 50).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceCidr {

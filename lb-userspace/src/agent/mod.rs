@@ -31,19 +31,24 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
+use self::devices::Devices;
 pub use self::source::Source;
 use crate::{
     config::Configuration,
-    control::{maps::Maps as _, reconcile::Reconciler, record::restored_cluster_ips},
+    control::{
+        maps::Maps as _, node_ports::NodePortSettings, reconcile::Reconciler,
+        record::restored_cluster_ips,
+    },
     datapath::{
         attach::{Attacher, Mode},
         clock,
-        devices::Pattern,
+        devices::{Pattern, Rules, Said, XdpMode},
         log,
         netlink::Netlink,
         object::{self, Settings, Sizes},
         pins::Pins,
-        tables::{KernelMaps, forget_agent},
+        snat_ports::{SnatPorts, Taken},
+        tables::{KernelMaps, LocalsMap, forget_agent},
     },
     health::Health,
     metrics::Metrics,
@@ -69,8 +74,16 @@ pub struct Options {
     pub pins: Pins,
     /// Which devices get the programs; empty: all that fit.
     pub devices: Vec<Pattern>,
-    /// How they are attached.
+    /// Which devices the rest of the world is behind; empty: find out.
+    pub uplinks: Vec<Pattern>,
+    /// How programs are attached.
     pub mode: Mode,
+    /// Where XDP is tried.
+    pub xdp: XdpMode,
+    /// Whether packets of services skip the stack where they can.
+    pub host_routing: bool,
+    /// Ports that SNAT gives to clients; `None`: find out.
+    pub snat_ports: Option<SnatPorts>,
     /// From which cgroup the node's processes are served; `None`: from the root of all.
     pub cgroup_root: Option<PathBuf>,
     /// Sizes of the maps.
@@ -96,7 +109,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         source,
         pins,
         devices,
+        uplinks,
         mode,
+        xdp,
+        host_routing,
+        snat_ports,
         cgroup_root,
         sizes,
         tcp_reset_dead,
@@ -126,8 +143,10 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         tcp_reset_dead,
         tcp_timeout_seconds: seconds(configuration.timeouts.tcp, TCP_TIMEOUT),
         udp_timeout_seconds: seconds(configuration.timeouts.udp, UDP_TIMEOUT),
-        netns_cookie: hosts::netns_cookie(),
+        snat_ports: choose_ports(snat_ports),
         masquerade_all: configuration.masquerade_all,
+        host_routing,
+        netns_cookie: hosts::netns_cookie(),
         ..Settings::default()
     };
     let mut ebpf = object::load(&settings, Some(&pins))?;
@@ -136,6 +155,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         pid: std::process::id(),
         started_at: now(),
         hz,
+        snat: [settings.snat_ports.first, settings.snat_ports.last],
         ..Default::default()
     };
     maps.set_agent(&state)?;
@@ -154,13 +174,30 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     } else {
         hosts::Hosts::serve(&mut ebpf, &pins, cgroup_root.as_deref(), tcp_reset_dead)
     };
-    let netlink = Netlink::open()?;
-    let mut attacher = Attacher::new(ebpf, pins, devices, mode)?;
-    attacher.replace(netlink.list().await?);
+    let rules = Rules {
+        devices,
+        said: Said {
+            uplinks,
+            detect_local: configuration.detect_local.clone(),
+        },
+        xdp,
+        node: Vec::new(),
+    };
+    let mut devices = Devices {
+        netlink: Netlink::open()?,
+        locals: LocalsMap::take(&mut ebpf)?,
+        written: None,
+        attacher: Attacher::new(ebpf, pins, rules, mode)?,
+        detect_local: configuration.detect_local.clone(),
+        node_ip: configuration.node_ip,
+        count: metrics.own.devices.clone(),
+    };
+    let (addresses_in, addresses) = watch::channel(devices.start().await?);
     tracing::info!(
         node,
-        devices = attacher.attached(),
+        devices = devices.attacher.attached(),
         hz,
+        snat_ports = %settings.snat_ports,
         "the datapath is in place"
     );
 
@@ -168,15 +205,23 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (events_in, events) = mpsc::channel(1024);
     let (problems_in, source_problems) = watch::channel(Vec::new());
     let reporter = source.announce();
+    // Before anything the source says: the node's ports are on them.
+    devices::tell(&events_in, addresses.borrow().clone()).await;
+    tokio::spawn(devices::keep_telling(events_in.clone(), addresses));
     let source = tokio::spawn(source.run(restored, events_in, problems_in));
-    let devices = metrics.own.devices.clone();
-    let devices = tokio::spawn(devices::follow(netlink, attacher, devices));
+    let (node_in, node_object) = watch::channel(None);
+    let devices = tokio::spawn(devices.follow(node_object, addresses_in));
+    let node_ports = NodePortSettings {
+        addresses: configuration.node_port_addresses,
+        node_ip: configuration.node_ip,
+    };
     let mut sync = sync::Sync::new(
-        Reconciler::new(maps, &node),
+        Reconciler::new(maps, &node).with_node_ports(node_ports.clone()),
         observe::Observer::new(metrics, health.clone(), SystemTime::now()),
-        service_health::ServiceHealths::new(configuration.node_port_addresses, health),
+        service_health::ServiceHealths::new(node_ports, health),
         reporter,
         hosts,
+        node_in,
         state,
         configuration.read_back_period,
     );
@@ -205,6 +250,21 @@ fn restored_assignments(maps: &KernelMaps) -> anyhow::Result<Vec<Assigned>> {
             cluster_ips,
         });
     Ok(assigned.collect())
+}
+
+/// The ports for SNAT: those that were asked for, else such as nobody else takes.
+fn choose_ports(asked: Option<SnatPorts>) -> SnatPorts {
+    let taken = Taken::of_kernel();
+    let ports = asked.or_else(|| taken.choose()).unwrap_or_default();
+    if !taken.is_clear_of(ports) {
+        tracing::warn!(
+            snat_ports = %ports,
+            "these are node ports as well, or ports that this node's sockets take by themselves \
+             (net.ipv4.ip_local_port_range): flows may collide; --snat-ports or net.ipv4.ip_local_reserved_ports \
+             keep them apart"
+        );
+    }
+    ports
 }
 
 /// `timeout` in seconds, rounded up.

@@ -13,8 +13,10 @@ use std::{
 use lb_common::address::Family;
 
 use crate::{
-    config::NodePortAddress,
-    control::health_check::HealthCheck,
+    control::{
+        health_check::HealthCheck,
+        node_ports::{Named, NodePortSettings, find_named},
+    },
     model::{Node, ObjectKey},
     serve::{ServiceHealth, SharedHealth},
 };
@@ -27,7 +29,7 @@ type Place = (Arc<ObjectKey>, SocketAddr);
 
 /// The health checks that are being served.
 pub(super) struct ServiceHealths {
-    addresses: Vec<NodePortAddress>,
+    settings: NodePortSettings,
     health: SharedHealth,
     served: BTreeMap<Place, ServiceHealth>,
     /// Those that could not be listened on, and when.
@@ -43,10 +45,10 @@ pub(super) struct Refused {
 }
 
 impl ServiceHealths {
-    /// None yet; they will be on those of the node's addresses that `addresses` says.
-    pub(super) fn new(addresses: Vec<NodePortAddress>, health: SharedHealth) -> Self {
+    /// None yet; they will be on those of the node's addresses that `settings` name.
+    pub(super) fn new(settings: NodePortSettings, health: SharedHealth) -> Self {
         Self {
-            addresses,
+            settings,
             health,
             served: BTreeMap::new(),
             refused: BTreeMap::new(),
@@ -68,7 +70,7 @@ impl ServiceHealths {
         if checks.is_empty() && self.served.is_empty() && self.refused.is_empty() {
             return Vec::new();
         }
-        let on = Family::BOTH.map(|family| addresses_of(&self.addresses, node, family));
+        let on = Family::BOTH.map(|family| addresses_of(&self.settings, node, family));
         let mut wanted: BTreeMap<Place, usize> = BTreeMap::new();
         for (service, check) in checks {
             for (local, on) in check.local.iter().zip(&on) {
@@ -114,55 +116,37 @@ impl ServiceHealths {
 
 /// The addresses of one family to listen on (rules 62 to 64). The unspecified one stands for all.
 fn addresses_of(
-    wanted: &[NodePortAddress],
+    settings: &NodePortSettings,
     node: Option<&Node>,
     family: Family,
 ) -> BTreeSet<IpAddr> {
-    let any: IpAddr = match family {
-        Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
-        Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let loopback: IpAddr = match family {
-        Family::V4 => Ipv4Addr::LOCALHOST.into(),
-        Family::V6 => Ipv6Addr::LOCALHOST.into(),
-    };
-    let own = || {
-        let all = node.into_iter().flat_map(|node| &node.addresses).copied();
-        all.filter(move |ip| Family::of(ip) == family)
-    };
-    let mut found = BTreeSet::new();
-    let mut is_named = false;
-    for entry in wanted {
-        match entry {
-            // A node that does not say its addresses is asked on all of them.
-            NodePortAddress::Primary => {
-                is_named = true;
-                found.insert(own().next().unwrap_or(any));
-            }
-            NodePortAddress::All => return BTreeSet::from([any]),
-            NodePortAddress::Localhost => {
-                is_named = true;
-                found.insert(loopback);
-            }
-            NodePortAddress::Network(net) if Family::of(&net.addr()) == family => {
-                if net.prefix_len() == 0 {
-                    return BTreeSet::from([any]);
-                }
-                is_named = true;
-                found.extend(own().filter(|ip| net.contains(ip)));
-            }
-            NodePortAddress::Network(_) => {}
+    match find_named(settings, node, family) {
+        Named::All => BTreeSet::from([match family {
+            Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+            Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+        }]),
+        Named::Some {
+            mut addresses,
+            networks,
+        } => {
+            let own = node.into_iter().flat_map(|node| &node.addresses).copied();
+            addresses.extend(own.filter(|ip| networks.iter().any(|net| net.contains(ip))));
+            addresses
         }
     }
-    if !is_named || found.contains(&any) {
-        return BTreeSet::from([any]);
-    }
-    found
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::NodePortAddress;
+
+    fn settings(addresses: &[NodePortAddress]) -> NodePortSettings {
+        NodePortSettings {
+            addresses: addresses.to_vec(),
+            node_ip: None,
+        }
+    }
 
     fn node(addresses: &[&str]) -> Node {
         Node {
@@ -172,7 +156,7 @@ mod tests {
     }
 
     fn on(wanted: &[NodePortAddress], node: Option<&Node>, family: Family) -> Vec<String> {
-        let found = addresses_of(wanted, node, family);
+        let found = addresses_of(&settings(wanted), node, family);
         found.iter().map(ToString::to_string).collect()
     }
 
@@ -194,7 +178,7 @@ mod tests {
             (key("busy"), check(busy.port())),
             (key("open"), check(open.port())),
         ]);
-        let mut healths = ServiceHealths::new(vec![NodePortAddress::Localhost], health);
+        let mut healths = ServiceHealths::new(settings(&[NodePortAddress::Localhost]), health);
         let now = Instant::now();
         let refused = healths.update(&checks, None, now);
         assert_eq!(refused.len(), 1);

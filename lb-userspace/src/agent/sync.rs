@@ -16,6 +16,7 @@ use crate::{
     },
     datapath::tables::KernelMaps,
     health::Moment,
+    model::Node,
     source::{
         Event,
         kube::{About, Reporter, Severity},
@@ -38,6 +39,8 @@ pub(super) struct Sync {
     /// Where events are told to, if there is a cluster.
     reporter: Option<Reporter>,
     hosts: Hosts,
+    /// Where the Node object is told to.
+    node: watch::Sender<Option<Node>>,
     /// Problems already told, so that each is told once.
     known: Vec<Problem>,
     state: AgentState,
@@ -51,6 +54,7 @@ impl Sync {
         service_healths: ServiceHealths,
         reporter: Option<Reporter>,
         hosts: Hosts,
+        node: watch::Sender<Option<Node>>,
         state: AgentState,
         read_back_period: Duration,
     ) -> Self {
@@ -60,6 +64,7 @@ impl Sync {
             service_healths,
             reporter,
             hosts,
+            node,
             known: Vec::new(),
             state,
             read_back_period,
@@ -106,9 +111,22 @@ impl Sync {
             self.observer.conclude(&report, took, unread, Moment::now());
             self.publish(report, unread)?;
             self.serve_health_checks();
+            self.tell_node();
             let again = self.service_healths.next_retry();
             retry = [retry, again].into_iter().flatten().min();
         }
+    }
+
+    /// Its addresses and podCIDRs are of use elsewhere.
+    fn tell_node(&self) {
+        let node = self.reconciler.index().node();
+        self.node.send_if_modified(|known| {
+            let is_changed = known.as_ref() != node;
+            if is_changed {
+                *known = node.cloned();
+            }
+            is_changed
+        });
     }
 
     /// Rules 83 and 84.

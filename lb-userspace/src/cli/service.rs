@@ -3,6 +3,8 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use anyhow::bail;
+use ipnet::IpNet;
+use lb_common::tables::Frontend;
 use serde::Serialize;
 
 use super::{
@@ -18,6 +20,15 @@ use crate::{
     model::{ObjectKey, Protocol, TrafficPolicy},
 };
 
+/// The kind of a frontend without any of the flags below.
+const CLUSTER_IP: &str = "ClusterIP";
+/// Kinds of frontends by flag; of several the first counts.
+const KINDS: [(u32, &str); 3] = [
+    (Frontend::LOAD_BALANCER, "LoadBalancer"),
+    (Frontend::EXTERNAL_IP, "ExternalIP"),
+    (Frontend::NODE_PORT, "NodePort"),
+];
+
 /// A frontend, as printed.
 #[derive(Debug, Serialize)]
 struct Row {
@@ -28,12 +39,23 @@ struct Row {
     family: &'static str,
     address: IpAddr,
     port: u16,
+    /// `ClusterIP`, `NodePort`, `LoadBalancer` or `ExternalIP`.
+    kind: &'static str,
+    /// Whether only the node's own processes get it.
+    #[serde(rename = "hostOnly")]
+    host_only: bool,
     /// `Cluster` or `Local`: which of the Service's endpoints these are.
     policy: &'static str,
     /// 0: none.
     #[serde(rename = "affinitySeconds")]
     affinity_seconds: u32,
     endpoints: Vec<EndpointRow>,
+    /// Those of clients inside (pods of this node and the node itself), where they may be others.
+    #[serde(rename = "insideEndpoints", skip_serializing_if = "Option::is_none")]
+    inside: Option<Vec<EndpointRow>>,
+    /// The networks that clients must be in, where they must be in any.
+    #[serde(rename = "sourceRanges", skip_serializing_if = "Option::is_none")]
+    sources: Option<Vec<IpNet>>,
     /// What becomes of clients: `answered`, `refused`, `dropped`.
     clients: &'static str,
     flows: u64,
@@ -44,7 +66,7 @@ struct Row {
 }
 
 /// An endpoint, as printed.
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 struct EndpointRow {
     address: IpAddr,
     port: u16,
@@ -126,8 +148,11 @@ fn rows(view: &View) -> anyhow::Result<Vec<Row>> {
                 row.namespace.clone(),
                 row.name.clone(),
                 row.family,
+                KINDS.iter().position(|(_, kind)| *kind == row.kind),
                 row.port,
                 row.protocol.clone(),
+                row.host_only,
+                row.address,
             )
         };
         key(a).cmp(&key(b))
@@ -149,6 +174,8 @@ fn row(frontend: FrontendView, records: &BTreeMap<u32, RecordedService>) -> Row 
     let unknown = || format!("(id {})", frontend.service);
     let key = record.map(|record| &record.service.key);
     let protocol = Protocol::from_number(frontend.protocol);
+    let has = |flag| frontend.flags & flag != 0;
+    let kind = KINDS.iter().find(|(flag, _)| has(*flag));
     Row {
         namespace: key.map_or_else(String::new, |key| key.namespace.clone()),
         name: key.map_or_else(unknown, |key| key.name.clone()),
@@ -162,6 +189,8 @@ fn row(frontend: FrontendView, records: &BTreeMap<u32, RecordedService>) -> Row 
         family: lb_common::address::Family::of(&frontend.address).name(),
         address: frontend.address,
         port: frontend.port,
+        kind: kind.map_or(CLUSTER_IP, |(_, kind)| *kind),
+        host_only: has(Frontend::HOST_ONLY),
         policy: match frontend.policy {
             TrafficPolicy::Cluster => "Cluster",
             TrafficPolicy::Local => "Local",
@@ -172,14 +201,9 @@ fn row(frontend: FrontendView, records: &BTreeMap<u32, RecordedService>) -> Row 
             (true, false) => "refused",
             (true, true) => "dropped",
         },
-        endpoints: frontend
-            .endpoints
-            .iter()
-            .map(|(address, port)| EndpointRow {
-                address: *address,
-                port: *port,
-            })
-            .collect(),
+        endpoints: endpoint_rows(&frontend.endpoints),
+        inside: frontend.inside.as_deref().map(endpoint_rows),
+        sources: frontend.sources,
         flows: frontend.traffic.flows,
         packets_in: frontend.traffic.packets_in,
         bytes_in: frontend.traffic.bytes_in,
@@ -188,11 +212,20 @@ fn row(frontend: FrontendView, records: &BTreeMap<u32, RecordedService>) -> Row 
     }
 }
 
+fn endpoint_rows(endpoints: &[(IpAddr, u16)]) -> Vec<EndpointRow> {
+    let rows = endpoints.iter().map(|(address, port)| EndpointRow {
+        address: *address,
+        port: *port,
+    });
+    rows.collect()
+}
+
 fn frontend_table(rows: &[Row]) -> String {
     let header = [
         "NAMESPACE",
         "NAME",
         "FRONTEND",
+        "KIND",
         "PORT NAME",
         "ENDPOINTS",
         "FLOWS",
@@ -204,11 +237,17 @@ fn frontend_table(rows: &[Row]) -> String {
             row.namespace.clone(),
             row.name.clone(),
             format!("{}/{}", socket(row.address, row.port), row.protocol),
+            if row.host_only {
+                format!("{} (node only)", row.kind)
+            } else {
+                row.kind.to_owned()
+            },
             row.port_name.clone(),
-            match row.endpoints.len() {
-                0 => "none".to_owned(),
-                1..=3 => endpoints(row).join(","),
-                count => format!("{},… ({count})", endpoints(row)[..2].join(",")),
+            match &row.inside {
+                Some(inside) if *inside != row.endpoints => {
+                    format!("{}; inside {}", short(&row.endpoints), short(inside))
+                }
+                _ => short(&row.endpoints),
             },
             row.flows.to_string(),
             format!("{}/{}", row.packets_in, row.packets_out),
@@ -242,18 +281,28 @@ fn details_table(details: &Details) -> String {
     );
     for row in &details.frontends {
         let frontend = socket(row.address, row.port);
-        text += &format!("\n{frontend}/{} {}\n", row.protocol, row.port_name);
+        let kind = row.kind;
+        text += &format!("\n{frontend}/{} {} ({kind})\n", row.protocol, row.port_name);
         text += &format!(
             "  {} flows, {} packets in, {} out\n",
             row.flows, row.packets_in, row.packets_out
         );
-        if row.policy == "Local" {
-            text += "  only endpoints on this node\n";
+        if row.host_only {
+            text += "  for processes of the node only\n";
         }
+        if let Some(sources) = &row.sources {
+            let sources: Vec<_> = sources.iter().map(IpNet::to_string).collect();
+            text += &format!("  only clients in {}\n", sources.join(", "));
+        }
+        text += match (row.policy, &row.inside) {
+            ("Local", None) => "  only endpoints on this node\n",
+            ("Local", Some(_)) => "  only endpoints on this node, for clients outside\n",
+            _ => "",
+        };
         if row.affinity_seconds > 0 {
             text += &format!("  clients stay for {} s\n", row.affinity_seconds);
         }
-        for endpoint in endpoints(row) {
+        for endpoint in endpoints(&row.endpoints) {
             text += &format!("  -> {endpoint}\n");
         }
         text += match row.clients {
@@ -261,13 +310,24 @@ fn details_table(details: &Details) -> String {
             "refused" => "  no endpoints: clients are refused\n",
             _ => "",
         };
+        for endpoint in endpoints(row.inside.as_deref().unwrap_or_default()) {
+            text += &format!("  inside -> {endpoint}\n");
+        }
     }
     text
 }
 
-fn endpoints(row: &Row) -> Vec<String> {
-    row.endpoints
-        .iter()
+/// Few endpoints, or the first of many.
+fn short(rows: &[EndpointRow]) -> String {
+    match rows.len() {
+        0 => "none".to_owned(),
+        1..=3 => endpoints(rows).join(","),
+        count => format!("{},… ({count})", endpoints(&rows[..2]).join(",")),
+    }
+}
+
+fn endpoints(rows: &[EndpointRow]) -> Vec<String> {
+    rows.iter()
         .map(|endpoint| socket(endpoint.address, endpoint.port))
         .collect()
 }

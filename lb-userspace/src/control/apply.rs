@@ -94,6 +94,8 @@ fn apply_op<A: Address>(maps: &mut impl FamilyMaps<A>, op: &FamilyOp<A>) -> Resu
         FamilyOp::WriteSlots { base, ids } => maps.write_slots(*base, ids),
         FamilyOp::PutFrontend { key, value, .. } => maps.put_frontend(key, value),
         FamilyOp::WriteRanges(ranges) => maps.write_ranges(ranges),
+        FamilyOp::PutSources(sources) => maps.put_sources(sources),
+        FamilyOp::RemoveSources(sources) => maps.remove_sources(sources),
         FamilyOp::RemoveFrontend { key } => maps.remove_frontend(key),
     }
 }
@@ -147,7 +149,10 @@ fn apply_family_run<'a, A: Address>(
             maps.put_frontends(&run.filter_map(entry).collect::<Vec<_>>())
                 .is_ok()
         }
-        FamilyOp::WriteRanges(_) | FamilyOp::RemoveFrontend { .. } => false,
+        FamilyOp::PutSources(_)
+        | FamilyOp::WriteRanges(_)
+        | FamilyOp::RemoveFrontend { .. }
+        | FamilyOp::RemoveSources(_) => false,
     }
 }
 

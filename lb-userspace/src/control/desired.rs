@@ -1,11 +1,12 @@
 //! What the maps should say about one Service: a pure function of the index.
 //!
 //! For each port its record and, for each family the Service has an address in, its endpoints and its
-//! frontends (rules 9 to 22 and 29 to 41). Ids, slots and whatever else is a matter of bookkeeping are the
+//! frontends (rules 9 to 48). Ids, slots and whatever else is a matter of bookkeeping are the
 //! planner's business. One body for both families.
 
 mod endpoints;
 mod frontends;
+mod sources;
 mod topology;
 
 use std::sync::Arc;
@@ -18,9 +19,10 @@ use lb_common::{
 use self::{
     endpoints::find_endpoints,
     frontends::{Uses, cluster_ip, find_frontends},
+    sources::find_sources,
 };
 use super::{
-    index::{Entry, Index, SliceSet, Zones},
+    index::{Entry, Index, SliceSet},
     problem::{Cause, Problem},
     record::record,
 };
@@ -66,6 +68,18 @@ pub struct DesiredFamily<A> {
     pub endpoints: Arc<[DesiredEndpoint<A>]>,
     /// What clients address, each once.
     pub frontends: Vec<DesiredFrontend<A>>,
+    /// Who may use the frontends with [`Frontend::SOURCE_RANGES`](lb_common::tables::Frontend::SOURCE_RANGES),
+    /// sorted, each once; empty if there are none.
+    pub sources: Box<[Network<A>]>,
+}
+
+/// A network of one family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Network<A> {
+    /// Its first address.
+    pub addr: A,
+    /// Length of its prefix.
+    pub prefix: u8,
 }
 
 /// An endpoint as it should be.
@@ -87,8 +101,10 @@ pub struct DesiredFrontend<A> {
     /// Where their new flows go.
     pub list: List,
     /// [`Frontend::DROP`](lb_common::tables::Frontend::DROP) if the list is empty and that is no reason
-    /// to refuse (rule 41).
+    /// to refuse (rules 41 and 42).
     pub drop: bool,
+    /// What kind it is, and for whom: bits of [`Frontend`](lb_common::tables::Frontend) above `SPLIT`.
+    pub flags: u32,
     /// Session affinity in seconds; 0: none.
     pub affinity: u32,
 }
@@ -100,6 +116,8 @@ pub enum List {
     Cluster,
     /// Those with [`Endpoint::LOCAL`](lb_common::tables::Endpoint::LOCAL) (rule 32).
     Local,
+    /// The local list for clients outside, the cluster list for those inside (rules 42 and 45).
+    Split,
     /// None: the frontend is the mark of a VIP (rule 49).
     None,
 }
@@ -118,14 +136,14 @@ pub fn find_desired(index: &Index, key: &ObjectKey) -> Result<Option<DesiredServ
     let mut lacks_local = LacksLocal::default();
     let ports = if service.kind.is_served() && !service.ports.is_empty() {
         check_ports(service)?;
-        let zones = index.zones();
         let ports = service.ports.iter().enumerate().map(|(at, port)| {
             let about = About {
+                index,
                 service,
                 port,
                 is_first: at == 0,
             };
-            desired_port(&about, entry, zones, &mut lacks_local)
+            desired_port(&about, entry, &mut lacks_local)
         });
         ports.collect::<Result<_, _>>()?
     } else {
@@ -145,6 +163,7 @@ pub fn find_desired(index: &Index, key: &ObjectKey) -> Result<Option<DesiredServ
 
 /// The service port in question.
 struct About<'a> {
+    index: &'a Index,
     service: &'a Service,
     port: &'a ServicePort,
     /// Whether it is the first of its Service, which has what the Service has once.
@@ -154,13 +173,12 @@ struct About<'a> {
 fn desired_port(
     about: &About<'_>,
     entry: &Entry,
-    zones: &Zones,
     lacks_local: &mut LacksLocal,
 ) -> Result<DesiredPort, Problem> {
     Ok(DesiredPort {
         record: record(about.service, Some(about.port))?.into(),
-        v4: desired_family(about, &entry.v4, zones, lacks_local),
-        v6: desired_family(about, &entry.v6, zones, lacks_local),
+        v4: desired_family(about, &entry.v4, lacks_local),
+        v6: desired_family(about, &entry.v6, lacks_local),
     })
 }
 
@@ -169,21 +187,22 @@ fn desired_port(
 fn desired_family<A: Address>(
     about: &About<'_>,
     slices: &SliceSet<A>,
-    zones: &Zones,
     lacks_local: &mut LacksLocal,
 ) -> Option<DesiredFamily<A>> {
     let vip = cluster_ip::<A>(about.service)?;
     let uses = Uses::of::<A>(about.service, about.port);
-    let (endpoints, lists) = find_endpoints(about.port, slices, zones, uses);
+    let (endpoints, lists) = find_endpoints(about.port, slices, about.index.zones(), uses);
     // Rule 87.
     if lists.has_any && !lists.has_local {
         let is_local = |policy| policy == TrafficPolicy::Local;
         lacks_local.internal |= is_local(about.service.internal_policy);
         lacks_local.external |= is_local(about.service.external_policy) && uses.is_external;
     }
+    let sources = find_sources::<A>(about.service);
     Some(DesiredFamily {
         endpoints,
-        frontends: find_frontends(about, vip, lists),
+        frontends: find_frontends(about, vip, lists, &sources),
+        sources,
     })
 }
 
@@ -207,9 +226,13 @@ fn check_ports(service: &Service) -> Result<(), Problem> {
                 "used by another port",
             ));
         }
-        if earlier.any(|other| other.port == port.port) {
+        if earlier.clone().any(|other| other.port == port.port) {
             let value = format!("{}/{}", port.port, port.protocol);
             return Err(problem("port", value, "used by another port"));
+        }
+        if port.node_port != 0 && earlier.any(|other| other.node_port == port.node_port) {
+            let value = format!("{}/{}", port.node_port, port.protocol);
+            return Err(problem("nodePort", value, "used by another port"));
         }
         if port.port == 0 {
             return Err(problem("port", "0".into(), "not a port"));

@@ -5,22 +5,25 @@
 //! of a Service that does not exist (yet) are kept. What is said of other nodes than its own is not
 //! heard. It stands between the sources and `desired`.
 
+mod own;
 mod shared;
 mod slices;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    net::IpAddr,
     sync::Arc,
 };
 
 use ipnet::IpNet;
 use lb_common::address::{Family, V4, V6};
 
-use self::shared::PortLists;
+use self::{own::OwnAddresses, shared::PortLists};
 pub(super) use self::{
     shared::Zones,
     slices::{Hint, KnownEndpoint, SliceSet},
 };
+use super::node_ports::{NodePortSettings, NodePorts};
 use crate::{
     model::{EndpointSlice, Node, ObjectKey, Service, ServiceCidr},
     source::{Event, Kind},
@@ -37,6 +40,7 @@ pub struct Index {
     /// Which Service a slice is filed under, by namespace and name.
     slices: HashMap<Box<str>, HashMap<Arc<str>, Filed>>,
     service_cidrs: BTreeMap<String, (ServiceCidr, u32)>,
+    own: OwnAddresses,
     zones: Zones,
     ports: PortLists,
     listings: [Listing; Kind::ALL.len()],
@@ -83,11 +87,18 @@ impl Index {
             entries: HashMap::new(),
             slices: HashMap::new(),
             service_cidrs: BTreeMap::new(),
+            own: OwnAddresses::default(),
             zones: Zones::default(),
             ports: PortLists::default(),
             listings: Default::default(),
             changes: 0,
         }
+    }
+
+    /// Node ports are served on the addresses that `settings` name.
+    pub fn set_node_ports(&mut self, settings: NodePortSettings) {
+        self.own.settings = settings;
+        self.own.update(self.node.as_ref().map(|(node, _)| node));
     }
 
     /// Takes in one event and returns the Services whose desired state may have changed.
@@ -117,6 +128,10 @@ impl Index {
             Event::DeleteServiceCidr(name) => {
                 self.service_cidrs.remove(&name);
                 Vec::new()
+            }
+            Event::NodeAddresses(addresses) => {
+                self.own.all = addresses;
+                self.update_own()
             }
             Event::InitDone(kind) => {
                 self.listings[kind as usize].is_done = true;
@@ -160,6 +175,24 @@ impl Index {
         nets
     }
 
+    /// The node's own addresses, sorted, each once.
+    pub fn node_addresses(&self) -> Vec<IpAddr> {
+        let mut all: Vec<_> = self.own.all.iter().map(|address| address.ip).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// On which of the node's addresses node ports are served.
+    pub fn node_ports(&self, family: Family) -> &NodePorts {
+        &self.own.ports[own::place(family)]
+    }
+
+    /// The addresses that clients on the node itself have, as far as source ranges go (rule 47).
+    pub(super) fn client_addresses(&self, family: Family) -> &[IpAddr] {
+        &self.own.clients[own::place(family)]
+    }
+
     pub(super) fn find(&self, key: &ObjectKey) -> Option<&Entry> {
         self.entries.get(key)
     }
@@ -173,7 +206,7 @@ impl Index {
         self.listings[kind as usize].number
     }
 
-    /// Only the zone concerns Services (rule 4).
+    /// Only the zone concerns all Services (rule 4), and the addresses those with node ports.
     fn set_node(&mut self, node: Option<Node>) -> Vec<Arc<ObjectKey>> {
         let listing = self.number(Kind::Nodes);
         self.node = node.map(|node| (node, listing));
@@ -181,11 +214,25 @@ impl Index {
             .node
             .as_ref()
             .and_then(|(node, _)| node.zone.as_deref());
-        if self.zones.set_own(zone) {
+        let is_moved = self.zones.set_own(zone);
+        let dirty = self.update_own();
+        if is_moved {
             self.services().cloned().collect()
         } else {
-            Vec::new()
+            dirty
         }
+    }
+
+    /// Works out anew what follows from the node's addresses; the Services that this concerns.
+    fn update_own(&mut self) -> Vec<Arc<ObjectKey>> {
+        let changed = self.own.update(self.node.as_ref().map(|(node, _)| node));
+        let concerned = |service: &Service| {
+            changed.ports && service.ports.iter().any(|port| port.node_port != 0)
+                || changed.clients && !service.source_ranges.is_empty()
+        };
+        let of = |entry: &Entry| entry.service.as_deref().is_some_and(concerned);
+        let dirty = self.entries.iter().filter(|(_, entry)| of(entry));
+        dirty.map(|(key, _)| key.clone()).collect()
     }
 
     fn apply_service(&mut self, service: Service) -> Option<Arc<ObjectKey>> {

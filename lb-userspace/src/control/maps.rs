@@ -10,7 +10,7 @@ use std::fmt;
 
 use lb_common::{
     address::{Address, Family},
-    tables::{Endpoint, Frontend, FrontendKey, ServiceRecord, VipRange},
+    tables::{Endpoint, Frontend, FrontendKey, ServiceRecord, Source, VipRange},
 };
 
 /// Which map an operation was about.
@@ -24,6 +24,8 @@ pub enum Table {
     Endpoints(Family),
     /// `RANGES_V4` or `RANGES_V6`.
     Ranges(Family),
+    /// `SOURCES_V4` or `SOURCES_V6`.
+    Sources(Family),
     /// `SERVICES`.
     Services,
     /// `TRAFFIC`.
@@ -42,6 +44,8 @@ impl fmt::Display for Table {
             Self::Endpoints(Family::V6) => "ENDPOINTS_V6",
             Self::Ranges(Family::V4) => "RANGES_V4",
             Self::Ranges(Family::V6) => "RANGES_V6",
+            Self::Sources(Family::V4) => "SOURCES_V4",
+            Self::Sources(Family::V6) => "SOURCES_V6",
             Self::Services => "SERVICES",
             Self::Traffic => "TRAFFIC",
         })
@@ -67,6 +71,31 @@ pub enum MapsError {
     },
 }
 
+/// A network whose clients a service port admits: a key of `SOURCES_V4` or `SOURCES_V6`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourceRange<A> {
+    /// The service port and the network's first address.
+    pub source: Source<A>,
+    /// Number of bits that count, as the map has it: 32 more than the network's own prefix is long.
+    pub prefix: u32,
+}
+
+impl<A> SourceRange<A> {
+    /// The bits of [`Source::service`], which always count.
+    pub const SERVICE_BITS: u32 = 32;
+}
+
+/// The end of the last range of slots that one of these refers to.
+pub fn slots_end(frontends: impl Iterator<Item = Frontend>) -> u32 {
+    let ends = frontends.flat_map(|value| {
+        [
+            value.slot_base.saturating_add(value.slot_count),
+            value.inner_base.saturating_add(value.inner_count),
+        ]
+    });
+    ends.max().unwrap_or(0)
+}
+
 /// Everything of one family that is in the maps now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FamilyDump<A> {
@@ -79,6 +108,8 @@ pub struct FamilyDump<A> {
     pub endpoints: Vec<Endpoint<A>>,
     /// The ranges that are in use, in order.
     pub ranges: Vec<VipRange<A>>,
+    /// All source ranges, in no particular order.
+    pub sources: Vec<SourceRange<A>>,
 }
 
 /// The maps of one family.
@@ -87,6 +118,8 @@ pub trait FamilyMaps<A: Address> {
     fn slot_capacity(&self) -> u32;
     /// Number of endpoints that exist, at most [`MAX_ENDPOINTS`](lb_common::tables::MAX_ENDPOINTS).
     fn endpoint_capacity(&self) -> u32;
+    /// Number of source ranges that there can be.
+    fn source_capacity(&self) -> u32;
     /// Writes ids of endpoints to the slots from `base` on.
     ///
     /// # Errors
@@ -137,6 +170,17 @@ pub trait FamilyMaps<A: Address> {
     /// [`MapsError::Full`] if there are more than
     /// [`VIP_RANGES`](lb_common::tables::VIP_RANGES), else [`MapsError::Io`].
     fn write_ranges(&mut self, ranges: &[VipRange<A>]) -> Result<(), MapsError>;
+    /// Writes source ranges; one that is there already is no error.
+    ///
+    /// # Errors
+    /// [`MapsError::Full`] if there is no room for all of them, else [`MapsError::Io`]. Some may have been
+    /// written.
+    fn put_sources(&mut self, sources: &[SourceRange<A>]) -> Result<(), MapsError>;
+    /// Removes source ranges; one that is not there is no error.
+    ///
+    /// # Errors
+    /// [`MapsError::Io`]. Some may have been removed.
+    fn remove_sources(&mut self, sources: &[SourceRange<A>]) -> Result<(), MapsError>;
     /// Reads everything.
     ///
     /// # Errors

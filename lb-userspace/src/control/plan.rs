@@ -19,6 +19,7 @@ mod op;
 mod quarantine;
 mod settle;
 mod slots;
+mod sources;
 mod vip_ranges;
 
 use std::{
@@ -27,7 +28,6 @@ use std::{
     sync::Arc,
 };
 
-use ipnet::IpNet;
 use lb_common::{
     address::{V4, V6},
     tables::ServiceRecord,
@@ -35,9 +35,10 @@ use lb_common::{
 
 pub(super) use self::{
     backing::{Backing, Pools},
-    entry::{Claim, Entry, Served, list_of},
+    entry::{Claim, Entry, Served},
     lists::Lists,
     merge::place,
+    sources::network_of,
     vip_ranges::RangePlanner,
 };
 pub use self::{
@@ -46,6 +47,8 @@ pub use self::{
     ids::IdPool,
     op::{FamilyOp, Op, Plan, Step},
     slots::{SlotPool, SlotRange},
+    sources::SourcePool,
+    vip_ranges::Surroundings,
 };
 use super::{
     desired::{DesiredPort, DesiredService},
@@ -113,20 +116,19 @@ impl Planner {
         }
     }
 
-    /// Says what brings the maps to what `changes` want, with `cidrs` as all the ServiceCIDRs there are, and
-    /// takes it for done.
+    /// Says what brings the maps to what `changes` want, in such `surroundings`, and takes it for done.
     pub fn plan(
         &mut self,
         changes: impl IntoIterator<Item = Change>,
         occasion: Occasion,
-        cidrs: &[IpNet],
+        surroundings: &Surroundings,
     ) -> Plan {
         let mut plan = Plan::default();
         let retry = occasion == Occasion::Retry;
         self.v4.advance(retry);
         self.v6.advance(retry);
-        self.v4.tell_cidrs(cidrs);
-        self.v6.tell_cidrs(cidrs);
+        self.v4.tell(surroundings);
+        self.v6.tell(surroundings);
         let mut again = BTreeMap::new();
         if self.ids.advance() || retry {
             again = mem::take(&mut self.numberless);

@@ -10,7 +10,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ipnet::IpNet;
 use lb_common::address::{V4, V6};
 
 use super::{
@@ -20,7 +19,8 @@ use super::{
     health_check::{HealthCheck, find_health_check},
     index::Index,
     maps::{FamilyMaps, Maps, MapsError},
-    plan::{Change, Occasion, Planner, Step},
+    node_ports::NodePortSettings,
+    plan::{Change, Occasion, Planner, Step, Surroundings},
     problem::{Cause, Problem},
     restore::restore_planner,
 };
@@ -46,8 +46,8 @@ pub struct Reconciler<M> {
     lacking: BTreeMap<Arc<ObjectKey>, LacksLocal>,
     /// The health checks of Services that need one.
     checks: BTreeMap<Arc<ObjectKey>, HealthCheck>,
-    /// The ServiceCIDRs that the last plan was made with.
-    cidrs: Vec<IpNet>,
+    /// What the last plan was made in.
+    surroundings: Surroundings,
     /// Operations on the maps carried out so far.
     ops: u64,
     /// What failed in the last attempt.
@@ -92,7 +92,7 @@ impl<M: Maps> Reconciler<M> {
             refused: BTreeMap::new(),
             lacking: BTreeMap::new(),
             checks: BTreeMap::new(),
-            cidrs: Vec::new(),
+            surroundings: Surroundings::default(),
             ops: 0,
             failures: Vec::new(),
             backoff: Backoff::default(),
@@ -100,6 +100,12 @@ impl<M: Maps> Reconciler<M> {
             retry: None,
             is_somebody_gone: false,
         }
+    }
+
+    /// The same, with node ports on those of the node's addresses that `settings` name; before any event.
+    pub fn with_node_ports(mut self, settings: NodePortSettings) -> Self {
+        self.index.set_node_ports(settings);
+        self
     }
 
     /// Takes in what a source says. Touches no map.
@@ -181,7 +187,7 @@ impl<M: Maps> Reconciler<M> {
                 .is_none_or(|at| at <= now);
         }
         !self.dirty.is_empty()
-            || self.cidrs != self.index.service_cidrs()
+            || self.surroundings != surroundings(&self.index)
             || [self.room, self.retry]
                 .into_iter()
                 .flatten()
@@ -216,8 +222,8 @@ impl<M: Maps> Reconciler<M> {
             };
             Some(change)
         });
-        self.cidrs = index.service_cidrs();
-        let plan = planner.plan(changes, occasion, &self.cidrs);
+        self.surroundings = surroundings(index);
+        let plan = planner.plan(changes, occasion, &self.surroundings);
         self.is_somebody_gone = plan.steps().iter().any(|step| step.op.leaves_somebody());
         let applied = apply(&mut self.maps, &plan);
         self.ops += applied.done as u64;
@@ -275,6 +281,13 @@ impl<M: Maps> Reconciler<M> {
             is_somebody_gone: self.is_somebody_gone,
             in_sync: self.planner.is_some() && self.dirty.is_empty(),
         }
+    }
+}
+
+fn surroundings(index: &Index) -> Surroundings {
+    Surroundings {
+        cidrs: index.service_cidrs(),
+        own: index.node_addresses(),
     }
 }
 

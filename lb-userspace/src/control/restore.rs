@@ -7,6 +7,7 @@
 
 mod endpoints;
 mod slots;
+mod sources;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,15 +16,15 @@ use std::{
 
 use lb_common::{
     address::{Address, V4, V6},
-    tables::{Frontend, ServiceRecord},
+    tables::ServiceRecord,
 };
 
-use self::{endpoints::restore_endpoints, slots::restore_slots};
+use self::{endpoints::restore_endpoints, slots::restore_slots, sources::restore_sources};
 use super::{
     maps::{FamilyDump, FamilyMaps, Maps, MapsError},
     plan::{
         Claim, Entry, FamilyOp, FamilyPlanner, IdPool, Op, Planner, Pools, Port, RangePlanner,
-        Served, list_of,
+        Served, SourcePool,
     },
     record::parse_record,
 };
@@ -92,6 +93,7 @@ where
         slots,
         endpoints,
         ranges,
+        sources,
     } = maps.dump()?;
     let (mut backings, endpoint_pool, orphans) =
         restore_endpoints(endpoints, maps.endpoint_capacity(), ports);
@@ -102,14 +104,7 @@ where
         // It belongs to the service port that it says it belongs to.
         if let (Some(service), Some(backing)) = (service, backings.get_mut(&value.service)) {
             backing.frontends.push(*key);
-            entry.claims.push(Claim {
-                service: service.clone(),
-                id: value.service,
-                since: 0,
-                list: list_of(value),
-                drop: value.flags & Frontend::DROP != 0,
-                affinity: value.affinity,
-            });
+            entry.claims.push(Claim::of(service, value));
         }
         entry.served = Some(Served {
             service: service.cloned(),
@@ -119,6 +114,8 @@ where
     }
     let (slot_pool, touched_ids) =
         restore_slots(&frontends, &slots, maps.slot_capacity(), &mut backings);
+    let source_pool = SourcePool::new(maps.source_capacity(), sources.len());
+    let stray_sources = restore_sources(sources, &mut backings);
     backings.retain(|_, backing| !backing.is_empty());
     let mut planner = FamilyPlanner::default();
     planner.entries = entries;
@@ -126,9 +123,11 @@ where
     planner.pools = Pools {
         slots: slot_pool,
         endpoints: endpoint_pool,
+        sources: source_pool,
     };
     planner.ranges = RangePlanner::restored(ranges);
     planner.orphans = orphans;
+    planner.stray_sources = stray_sources;
     planner.touched_ids = touched_ids;
     Ok(planner)
 }

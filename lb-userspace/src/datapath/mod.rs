@@ -14,6 +14,7 @@ pub mod netlink;
 pub mod netns;
 pub mod object;
 pub mod pins;
+pub mod snat_ports;
 pub mod sockets;
 pub mod tables;
 pub mod view;
@@ -74,6 +75,12 @@ pub enum DatapathError {
         name: &'static str,
         /// What the kernel said.
         source: Box<ProgramError>,
+    },
+    /// A program is not in the object: it was built from other sources than this one.
+    #[error("program {name} is not in the object that duolb was built with")]
+    Missing {
+        /// Its name.
+        name: &'static str,
     },
     /// A map could not be opened.
     #[error("map {name}: {source}")]

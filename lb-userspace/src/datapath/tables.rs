@@ -3,19 +3,24 @@
 //! What belongs to a family is in `family`; here is what they share, and what the agent writes besides.
 
 mod family;
+mod locals;
+
+pub use self::locals::LocalsMap;
+
+pub(super) use self::family::read_sources;
 
 use std::io;
 
 use aya::{
     Ebpf, Pod,
-    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, PerCpuValues},
+    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuValues},
     util::nr_cpus,
 };
 use lb_common::{
     address::{Address, Family, V4, V6},
     tables::{
-        AgentState, Device, Endpoint, Frontend, FrontendKey, ServiceRecord, Traffic, VipRange,
-        traffic_index,
+        AgentState, Device, Endpoint, Frontend, FrontendKey, ServiceRecord, Source, Traffic,
+        VipRange, traffic_index,
     },
 };
 
@@ -28,11 +33,14 @@ where
     FrontendKey<A>: Pod,
     Endpoint<A>: Pod,
     VipRange<A>: Pod,
+    Source<A>: Pod,
 {
     frontends: HashMap<MapData, FrontendKey<A>, Frontend>,
     slots: Array<MapData, u32>,
     endpoints: Array<MapData, Endpoint<A>>,
     ranges: Array<MapData, VipRange<A>>,
+    sources: LpmTrie<MapData, Source<A>, u32>,
+    source_capacity: u32,
 }
 
 /// The pinned maps that the agent writes.
@@ -52,6 +60,7 @@ where
     FrontendKey<A>: Pod,
     Endpoint<A>: Pod,
     VipRange<A>: Pod,
+    Source<A>: Pod,
 {
     fn tables(&self) -> &Tables<A>;
     fn tables_mut(&mut self) -> &mut Tables<A>;
@@ -77,6 +86,7 @@ where
     FrontendKey<A>: Pod,
     Endpoint<A>: Pod,
     VipRange<A>: Pod,
+    Source<A>: Pod,
 {
     fn take(
         ebpf: &mut Ebpf,
@@ -84,12 +94,21 @@ where
         slots: &'static str,
         endpoints: &'static str,
         ranges: &'static str,
+        sources: &'static str,
     ) -> Result<Self, DatapathError> {
+        let trie = object::take_map(ebpf, sources)?;
+        // Of a trie the library does not say how large it is.
+        let source_capacity = match &trie {
+            Map::LpmTrie(trie) => trie.info().map_err(not_ours(sources))?.max_entries(),
+            _ => 0,
+        };
         Ok(Self {
             frontends: typed(ebpf, frontends)?,
             slots: typed(ebpf, slots)?,
             endpoints: typed(ebpf, endpoints)?,
             ranges: typed(ebpf, ranges)?,
+            sources: trie.try_into().map_err(not_ours(sources))?,
+            source_capacity,
         })
     }
 }
@@ -101,10 +120,15 @@ fn typed<T: TryFrom<Map, Error = MapError>>(
 ) -> Result<T, DatapathError> {
     object::take_map(ebpf, name)?
         .try_into()
-        .map_err(|source| DatapathError::Map {
-            name,
-            source: Box::new(source),
-        })
+        .map_err(not_ours(name))
+}
+
+/// What is wrong with the map `name`.
+fn not_ours(name: &'static str) -> impl Fn(MapError) -> DatapathError {
+    move |source| DatapathError::Map {
+        name,
+        source: Box::new(source),
+    }
 }
 
 impl KernelMaps {
@@ -125,6 +149,7 @@ impl KernelMaps {
                 "SLOTS_V4",
                 "ENDPOINTS_V4",
                 "RANGES_V4",
+                "SOURCES_V4",
             )?,
             v6: Tables::take(
                 ebpf,
@@ -132,6 +157,7 @@ impl KernelMaps {
                 "SLOTS_V6",
                 "ENDPOINTS_V6",
                 "RANGES_V6",
+                "SOURCES_V6",
             )?,
             services: typed(ebpf, "SERVICES")?,
             agent: typed(ebpf, "AGENT")?,

@@ -4,19 +4,23 @@ use std::net::IpAddr;
 
 use aya::{
     Pod,
-    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},
+    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray},
 };
+use ipnet::IpNet;
 use lb_common::{
     address::{Address, Family, V4, V6},
     tables::{
-        AgentState, Device, Endpoint, Frontend, FrontendKey, ServiceRecord, Traffic,
+        AgentState, Device, Endpoint, Frontend, FrontendKey, ServiceRecord, Source, Traffic,
         endpoint_index, traffic_index,
     },
     verdict::Verdict,
 };
 
-use super::{DatapathError, batch, object, pins::Pins};
-use crate::model::TrafficPolicy;
+use super::{DatapathError, batch, object, pins::Pins, tables::read_sources};
+use crate::{
+    control::maps::{SourceRange, slots_end},
+    model::TrafficPolicy,
+};
 
 /// A pinned datapath, open for reading.
 pub struct View {
@@ -42,6 +46,12 @@ pub struct FrontendView {
     pub affinity: u32,
     /// Where traffic goes: addresses and ports (host byte order).
     pub endpoints: Vec<(IpAddr, u16)>,
+    /// Where that of clients inside goes, if elsewhere (rules 42 and 45).
+    pub inside: Option<Vec<(IpAddr, u16)>>,
+    /// What it is, and for whom: bits of [`Frontend`].
+    pub flags: u32,
+    /// The networks that clients must be in, if they must be in any (rule 47).
+    pub sources: Option<Vec<IpNet>>,
     /// What went through it, in its family.
     pub traffic: Traffic,
 }
@@ -149,8 +159,9 @@ impl View {
     /// # Errors
     /// [`DatapathError::Map`].
     pub fn frontends(&self) -> Result<Vec<FrontendView>, DatapathError> {
-        let mut all = self.family::<V4>("FRONTENDS_V4", "SLOTS_V4", "ENDPOINTS_V4")?;
-        all.extend(self.family::<V6>("FRONTENDS_V6", "SLOTS_V6", "ENDPOINTS_V6")?);
+        let mut all =
+            self.family::<V4>("FRONTENDS_V4", "SLOTS_V4", "ENDPOINTS_V4", "SOURCES_V4")?;
+        all.extend(self.family::<V6>("FRONTENDS_V6", "SLOTS_V6", "ENDPOINTS_V6", "SOURCES_V6")?);
         Ok(all)
     }
 
@@ -159,21 +170,21 @@ impl View {
         frontends: &'static str,
         slots_name: &'static str,
         endpoints_name: &'static str,
+        sources_name: &'static str,
     ) -> Result<Vec<FrontendView>, DatapathError>
     where
         FrontendKey<A>: Pod,
         Endpoint<A>: Pod,
+        Source<A>: Pod,
     {
         let map: HashMap<_, FrontendKey<A>, Frontend> = self.map(frontends)?;
         let slots: Array<_, u32> = self.map(slots_name)?;
         let all: Array<_, Endpoint<A>> = self.map(endpoints_name)?;
         let traffic: PerCpuArray<_, Traffic> = self.map("TRAFFIC")?;
         let frontends = batch::read(&map).map_err(|source| failed(frontends, source))?;
-        let end = frontends
-            .iter()
-            .map(|(_, frontend)| frontend.slot_base.saturating_add(frontend.slot_count))
-            .max();
-        let end = end.unwrap_or(0) as usize;
+        let sources: LpmTrie<_, Source<A>, u32> = self.map(sources_name)?;
+        let sources = read_sources(&sources).map_err(|source| failed(sources_name, source))?;
+        let end = slots_end(frontends.iter().map(|(_, frontend)| *frontend)) as usize;
         let slots = batch::read_first(&slots, end).map_err(|source| failed(slots_name, source))?;
         let end = slots
             .iter()
@@ -182,15 +193,19 @@ impl View {
         let all = batch::read_first(&all, end.unwrap_or(0))
             .map_err(|source| failed(endpoints_name, source))?;
         let view = |(key, frontend): (FrontendKey<A>, Frontend)| {
-            let base = frontend.slot_base as usize;
-            let range = base..base.saturating_add(frontend.slot_count as usize);
-            let ids = slots.get(range).unwrap_or_default();
-            // An id whose place has gone to another endpoint leads nowhere.
-            let endpoints = ids.iter().filter_map(|id| {
-                let endpoint = all.get(endpoint_index(*id) as usize)?;
-                let is_it = endpoint.id == *id;
-                is_it.then(|| (endpoint.addr.to_ip(), u16::from_be(endpoint.port)))
-            });
+            let endpoints = |base: u32, count: u32| -> Vec<(IpAddr, u16)> {
+                let range = base as usize..base.saturating_add(count) as usize;
+                let ids = slots.get(range).unwrap_or_default().iter();
+                // An id whose place has gone to another endpoint leads nowhere.
+                let endpoints = ids.filter_map(|id| {
+                    let endpoint = all.get(endpoint_index(*id) as usize)?;
+                    let is_it = endpoint.id == *id;
+                    is_it.then(|| (endpoint.addr.to_ip(), u16::from_be(endpoint.port)))
+                });
+                endpoints.collect()
+            };
+            let has = |flag| frontend.flags & flag != 0;
+            let networks = || networks(&sources, frontend.service);
             let counters = traffic
                 .get(&traffic_index(frontend.service, A::FAMILY), 0)
                 .map_err(|source| failed("TRAFFIC", source))?;
@@ -199,14 +214,18 @@ impl View {
                 port: u16::from_be(key.port),
                 protocol: key.proto,
                 service: frontend.service,
-                policy: if frontend.flags & Frontend::LOCAL != 0 {
+                policy: if has(Frontend::LOCAL | Frontend::SPLIT) {
                     TrafficPolicy::Local
                 } else {
                     TrafficPolicy::Cluster
                 },
-                drop: frontend.flags & Frontend::DROP != 0,
+                drop: has(Frontend::DROP),
                 affinity: frontend.affinity,
-                endpoints: endpoints.collect(),
+                endpoints: endpoints(frontend.slot_base, frontend.slot_count),
+                inside: has(Frontend::SPLIT)
+                    .then(|| endpoints(frontend.inner_base, frontend.inner_count)),
+                flags: frontend.flags,
+                sources: has(Frontend::SOURCE_RANGES).then(networks),
                 traffic: counters.iter().fold(Traffic::default(), add),
             })
         };
@@ -243,6 +262,20 @@ impl View {
         let map: HashMap<_, K, V> = self.map(name)?;
         Ok(map.keys().filter_map(Result::ok).count())
     }
+}
+
+/// The networks of the clients that a service port admits, in order.
+fn networks<A: Address>(sources: &[SourceRange<A>], service: u32) -> Vec<IpNet> {
+    let own = sources
+        .iter()
+        .filter(|range| range.source.service == service);
+    let network = |range: &SourceRange<A>| {
+        let prefix = range.prefix.checked_sub(SourceRange::<A>::SERVICE_BITS)?;
+        IpNet::new(range.source.addr.to_ip(), u8::try_from(prefix).ok()?).ok()
+    };
+    let mut networks: Vec<IpNet> = own.filter_map(network).collect();
+    networks.sort_unstable();
+    networks
 }
 
 fn entries<K: Pod, V: Pod>(

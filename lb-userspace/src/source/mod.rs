@@ -8,7 +8,7 @@ pub mod kube;
 pub mod manifests;
 pub mod objects;
 
-use crate::model::{EndpointSlice, Node, ObjectKey, Service, ServiceCidr};
+use crate::model::{EndpointSlice, Node, NodeAddress, ObjectKey, Service, ServiceCidr};
 
 /// A kind of object that sources list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,4 +59,9 @@ pub enum Event {
     DeleteServiceCidr(String),
     /// The listing that `Init` opened is complete.
     InitDone(Kind),
+    /// These are all the addresses of the node now, as the kernel says: the agent's own word, not a source's.
+    ///
+    /// It comes before the first `InitDone`, and again with every change. A plan that is made without it knows of
+    /// no node ports, and a restarted agent would remove those that are in the maps.
+    NodeAddresses(Vec<NodeAddress>),
 }

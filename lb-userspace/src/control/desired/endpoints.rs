@@ -57,6 +57,7 @@ pub(super) fn find_endpoints<A: Address>(
             (Endpoint::<A>::SERVING, is_fit_to_stay(known.conditions)),
             (Endpoint::<A>::CLUSTER, uses.cluster && is_on_cluster(known)),
             (Endpoint::<A>::LOCAL, uses.local && is_on_local(known)),
+            (Endpoint::<A>::HERE, known.is_local),
         ];
         let set = bits.into_iter().filter(|(_, holds)| *holds);
         set.fold(0, |state, (bit, _)| state | bit)

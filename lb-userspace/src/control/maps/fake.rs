@@ -2,7 +2,7 @@
 //!
 //! It behaves as the kernel's maps do as far as the control plane can tell, down to what is full when.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lb_common::{
     address::{Address, V4, V6},
@@ -12,7 +12,7 @@ use lb_common::{
     },
 };
 
-use super::{FamilyDump, FamilyMaps, Maps, MapsError, Table};
+use super::{FamilyDump, FamilyMaps, Maps, MapsError, SourceRange, Table, slots_end};
 
 /// All maps of the control plane, in memory.
 #[derive(Clone, Debug)]
@@ -48,6 +48,10 @@ pub struct FakeFamily<A> {
     pub endpoint_capacity: u32,
     /// The ranges in use.
     pub ranges: Vec<VipRange<A>>,
+    /// The source ranges.
+    pub sources: BTreeSet<SourceRange<A>>,
+    /// Most source ranges there is room for.
+    pub source_capacity: u32,
 }
 
 /// How often the maps were called to write. A batch is one call, as it is one syscall.
@@ -67,6 +71,10 @@ pub struct Calls {
     pub remove_frontend: usize,
     /// Writes of ranges.
     pub write_ranges: usize,
+    /// Writes of source ranges.
+    pub put_sources: usize,
+    /// Removals of source ranges.
+    pub remove_sources: usize,
     /// Records put.
     pub put_service: usize,
     /// Records removed.
@@ -83,6 +91,8 @@ impl Calls {
             + self.put_frontend
             + self.remove_frontend
             + self.write_ranges
+            + self.put_sources
+            + self.remove_sources
             + self.put_service
             + self.remove_service
             + self.reset_traffic
@@ -118,6 +128,8 @@ impl<A> FakeFamily<A> {
             endpoints: Vec::new(),
             endpoint_capacity: slot_capacity.saturating_mul(4).min(MAX_ENDPOINTS),
             ranges: Vec::new(),
+            sources: BTreeSet::new(),
+            source_capacity: slot_capacity,
         }
     }
 }
@@ -237,13 +249,37 @@ where
         Ok(())
     }
 
+    fn source_capacity(&self) -> u32 {
+        self.part().source_capacity
+    }
+
+    fn put_sources(&mut self, sources: &[SourceRange<A>]) -> Result<(), MapsError> {
+        let (family, calls) = self.part_mut();
+        calls.put_sources += 1;
+        for source in sources {
+            let is_full = family.sources.len() >= family.source_capacity as usize;
+            if is_full && !family.sources.contains(source) {
+                return Err(MapsError::Full {
+                    table: Table::Sources(A::FAMILY),
+                });
+            }
+            family.sources.insert(*source);
+        }
+        Ok(())
+    }
+
+    fn remove_sources(&mut self, sources: &[SourceRange<A>]) -> Result<(), MapsError> {
+        let (family, calls) = self.part_mut();
+        calls.remove_sources += 1;
+        for source in sources {
+            family.sources.remove(source);
+        }
+        Ok(())
+    }
+
     fn dump(&self) -> Result<FamilyDump<A>, MapsError> {
         let family = self.part();
-        let ends = family
-            .frontends
-            .values()
-            .map(|value| value.slot_base.saturating_add(value.slot_count));
-        let end = ends.max().unwrap_or(0).min(family.slot_capacity) as usize;
+        let end = slots_end(family.frontends.values().copied()).min(family.slot_capacity) as usize;
         let mut slots = family.slots.clone();
         slots.resize(end, 0);
         let frontends = family.frontends.iter();
@@ -252,6 +288,7 @@ where
             slots,
             endpoints: family.endpoints.clone(),
             ranges: family.ranges.clone(),
+            sources: family.sources.iter().copied().collect(),
         })
     }
 }

@@ -12,7 +12,7 @@ use lb_common::{
     tables::{Endpoint, Frontend, FrontendKey, ServiceRecord, VipRange},
 };
 
-use super::{FamilyDump, FamilyMaps, Maps, MapsError, Table};
+use super::{FamilyDump, FamilyMaps, Maps, MapsError, SourceRange, Table};
 
 /// Other maps, unreliably.
 #[derive(Clone, Debug)]
@@ -126,6 +126,26 @@ impl<A: Address, M: FamilyMaps<A>> FamilyMaps<A> for FaultyMaps<M> {
 
     fn write_ranges(&mut self, ranges: &[VipRange<A>]) -> Result<(), MapsError> {
         self.write(Table::Ranges(A::FAMILY), |inner| inner.write_ranges(ranges))
+    }
+
+    fn source_capacity(&self) -> u32 {
+        self.inner.source_capacity()
+    }
+
+    fn put_sources(&mut self, sources: &[SourceRange<A>]) -> Result<(), MapsError> {
+        sources.iter().try_for_each(|source| {
+            self.write(Table::Sources(A::FAMILY), |inner| {
+                inner.put_sources(&[*source])
+            })
+        })
+    }
+
+    fn remove_sources(&mut self, sources: &[SourceRange<A>]) -> Result<(), MapsError> {
+        sources.iter().try_for_each(|source| {
+            self.write(Table::Sources(A::FAMILY), |inner| {
+                inner.remove_sources(&[*source])
+            })
+        })
     }
 
     fn dump(&self) -> Result<FamilyDump<A>, MapsError> {

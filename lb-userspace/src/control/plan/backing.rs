@@ -17,9 +17,13 @@ use super::{
     EndpointPool, FamilyOp, Op, Plan, SlotPool,
     lists::{Lists, Uses, lay_out, length, uses_of},
     merge::{Fate, merge},
+    sources::SourcePool,
 };
 use crate::{
-    control::{desired::DesiredEndpoint, maps::Table},
+    control::{
+        desired::{DesiredEndpoint, Network},
+        maps::Table,
+    },
     model::ObjectKey,
 };
 
@@ -36,6 +40,10 @@ pub(in super::super) struct Backing<A> {
     pub(in super::super) is_stale: bool,
     /// The endpoints to have instead of those in the map.
     pub(in super::super) wanted: Option<Arc<[DesiredEndpoint<A>]>>,
+    /// The source ranges in the map, sorted.
+    pub(in super::super) sources: Box<[Network<A>]>,
+    /// Those that there should be, if others.
+    pub(in super::super) wanted_sources: Option<Box<[Network<A>]>>,
     /// The frontends that it claims.
     pub(in super::super) frontends: Vec<FrontendKey<A>>,
 }
@@ -45,6 +53,7 @@ pub(in super::super) struct Backing<A> {
 pub(in super::super) struct Pools {
     pub(in super::super) slots: SlotPool,
     pub(in super::super) endpoints: EndpointPool,
+    pub(in super::super) sources: SourcePool,
 }
 
 /// What a change of endpoints comes to.
@@ -66,6 +75,8 @@ impl<A: Address> Backing<A> {
             lists: Lists::default(),
             is_stale: false,
             wanted: None,
+            sources: Box::default(),
+            wanted_sources: None,
             frontends: Vec::new(),
         }
     }
@@ -75,6 +86,8 @@ impl<A: Address> Backing<A> {
         self.endpoints.is_empty()
             && self.frontends.is_empty()
             && self.wanted.is_none()
+            && self.sources.is_empty()
+            && self.wanted_sources.is_none()
             && self.lists == Lists::default()
     }
 

@@ -10,8 +10,13 @@ use lb_common::{
     tables::{Endpoint, ServiceRecord, endpoint_index},
 };
 
-use super::{FamilyPlanner, Planner, backing::Backing, lists::uses_of};
-use crate::control::{desired::List, maps::FamilyDump};
+use super::{
+    FamilyPlanner, Planner, SlotRange,
+    backing::Backing,
+    lists::{Uses, uses_of},
+    sources::source_ranges,
+};
+use crate::control::maps::FamilyDump;
 
 impl Planner {
     /// The number of entries that are missing in the maps, should not be there, or say something else
@@ -40,6 +45,16 @@ impl<A: Address> FamilyPlanner<A> {
             + wrong_lists
             + self.count_wrong_endpoints(&dump.endpoints)
             + usize::from(self.ranges.in_force() != dump.ranges)
+            + self.count_wrong_sources(dump)
+    }
+
+    fn count_wrong_sources(&self, dump: &FamilyDump<A>) -> usize {
+        let ours = self
+            .backings
+            .iter()
+            .flat_map(|(id, backing)| source_ranges(*id, &backing.sources));
+        let actual: Vec<_> = dump.sources.iter().map(|source| (*source, ())).collect();
+        differences(ours.map(|source| (source, ())).collect(), &actual)
     }
 
     fn count_wrong_endpoints(&self, dump: &[Endpoint<A>]) -> usize {
@@ -59,10 +74,7 @@ impl<A: Address> FamilyPlanner<A> {
 }
 
 fn count_wrong_lists<A: Address>(backing: &Backing<A>, slots: &[u32]) -> usize {
-    let is_wrong = |list: List| {
-        let Some(range) = backing.lists.get(list) else {
-            return false;
-        };
+    let is_wrong = |(list, range): (Uses, SlotRange)| {
         let mut wanted: Vec<u32> = backing.members(list).collect();
         let range = range.base as usize..range.end() as usize;
         let mut actual = slots.get(range).unwrap_or_default().to_vec();
@@ -71,7 +83,7 @@ fn count_wrong_lists<A: Address>(backing: &Backing<A>, slots: &[u32]) -> usize {
         wanted != actual
     };
     // Of slots that are known to be stale nothing can be said.
-    let lists = [List::Cluster, List::Local].into_iter();
+    let lists = backing.lists.iter();
     lists
         .filter(|list| !backing.is_stale && is_wrong(*list))
         .count()
@@ -93,16 +105,9 @@ fn differences<K: Eq + Hash, V: PartialEq>(ours: HashMap<K, V>, theirs: &[(K, V)
 
 impl<A: Address> Backing<A> {
     /// Ids of the endpoints that are in a list.
-    pub(in super::super) fn members(&self, list: List) -> impl Iterator<Item = u32> {
+    pub(in super::super) fn members(&self, list: Uses) -> impl Iterator<Item = u32> {
         let all = self.endpoints.iter().zip(&self.ids);
-        all.filter(move |(endpoint, _)| {
-            let uses = uses_of::<A>(endpoint.state);
-            match list {
-                List::Cluster => uses.cluster,
-                List::Local => uses.local,
-                List::None => false,
-            }
-        })
-        .map(|(_, id)| *id)
+        all.filter(move |(endpoint, _)| list.overlaps(uses_of::<A>(endpoint.state)))
+            .map(|(_, id)| *id)
     }
 }

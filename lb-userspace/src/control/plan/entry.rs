@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use lb_common::tables::Frontend;
 
+use super::{SlotRange, lists::Lists};
 use crate::{control::desired::List, model::ObjectKey};
 
 /// A service port's wish to have a frontend.
@@ -20,6 +21,8 @@ pub(in super::super) struct Claim {
     pub(in super::super) since: u64,
     pub(in super::super) list: List,
     pub(in super::super) drop: bool,
+    /// Bits of [`Frontend`] that are not about the list.
+    pub(in super::super) flags: u32,
     /// Seconds; 0: none.
     pub(in super::super) affinity: u32,
 }
@@ -44,10 +47,50 @@ pub(in super::super) struct Entry {
 pub(in super::super) const fn list_of(value: &Frontend) -> List {
     if value.flags & Frontend::VIP != 0 {
         List::None
+    } else if value.flags & Frontend::SPLIT != 0 {
+        List::Split
     } else if value.flags & Frontend::LOCAL != 0 {
         List::Local
     } else {
         List::Cluster
+    }
+}
+
+/// The bits of a frontend that say which list it leads to, and what an empty one means.
+pub(in super::super) const LIST_FLAGS: u32 =
+    Frontend::DROP | Frontend::LOCAL | Frontend::VIP | Frontend::SPLIT;
+
+impl Claim {
+    /// What a frontend in the map says of the service port it leads to.
+    pub(in super::super) fn of(service: &Arc<ObjectKey>, value: &Frontend) -> Self {
+        Self {
+            service: service.clone(),
+            id: value.service,
+            since: 0,
+            list: list_of(value),
+            drop: value.flags & Frontend::DROP != 0,
+            flags: value.flags & !LIST_FLAGS,
+            affinity: value.affinity,
+        }
+    }
+
+    /// What to write for it, with its lists where `lists` says; `None` if one of them has no slots.
+    pub(super) fn value(&self, lists: &Lists) -> Option<Frontend> {
+        let (slots, inner, kind) = match self.list {
+            List::Cluster => (lists.cluster?, SlotRange::default(), 0),
+            List::Local => (lists.local?, SlotRange::default(), Frontend::LOCAL),
+            List::Split => (lists.local?, lists.cluster?, Frontend::SPLIT),
+            List::None => (SlotRange::default(), SlotRange::default(), Frontend::VIP),
+        };
+        Some(Frontend {
+            slot_base: slots.base,
+            slot_count: slots.len,
+            service: self.id,
+            flags: kind | self.flags | if self.drop { Frontend::DROP } else { 0 },
+            affinity: self.affinity,
+            inner_base: inner.base,
+            inner_count: inner.len,
+        })
     }
 }
 
@@ -111,6 +154,7 @@ mod tests {
             since,
             list: List::Cluster,
             drop: false,
+            flags: 0,
             affinity: 0,
         }
     }

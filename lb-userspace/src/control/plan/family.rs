@@ -9,7 +9,6 @@ use std::{
     sync::Arc,
 };
 
-use ipnet::IpNet;
 use lb_common::{
     address::Address,
     tables::{Endpoint, Frontend, FrontendKey},
@@ -20,12 +19,13 @@ use super::{
     backing::{Backing, Pools},
     entry::{Claim, Entry},
     last_known::keep_last_known,
-    vip_ranges::RangePlanner,
+    sources::adopt,
+    vip_ranges::{RangePlanner, Surroundings},
 };
 use crate::{
     control::{
         desired::{DesiredFamily, DesiredFrontend},
-        maps::Table,
+        maps::{SourceRange, Table},
         problem::{Cause, Problem},
         record::frontend_name,
     },
@@ -42,6 +42,8 @@ pub struct FamilyPlanner<A> {
     pub(in super::super) ranges: RangePlanner<A>,
     /// Endpoints in the map that are nobody's, as they should stand there.
     pub(in super::super) orphans: Vec<Endpoint<A>>,
+    /// Source ranges in the map that are nobody's.
+    pub(in super::super) stray_sources: Vec<SourceRange<A>>,
     /// Service ports whose backing is to be settled in this plan.
     pub(in super::super) touched_ids: BTreeSet<u32>,
     /// Frontends to settle in this plan.
@@ -50,6 +52,8 @@ pub struct FamilyPlanner<A> {
     pub(super) contested: BTreeSet<FrontendKey<A>>,
     /// Service ports whose endpoints are not as they should be for want of room in that map.
     pub(super) starved: BTreeMap<u32, Table>,
+    /// Service ports whose source ranges are not as they should be for want of room.
+    pub(super) unrestricted: BTreeSet<u32>,
     /// Frontends for which their map has no room.
     pub(super) unplaced: BTreeSet<FrontendKey<A>>,
     /// Number of frontends removed by the last plan: so many may find room now.
@@ -69,6 +73,9 @@ where
             _ => endpoints || retry,
         });
         self.touched_ids.extend(starved.map(|(id, _)| *id));
+        if self.pools.sources.advance() || retry {
+            self.touched_ids.extend(&self.unrestricted);
+        }
         let removed = std::mem::take(&mut self.removed);
         let unplaced = self.unplaced.iter().copied();
         self.touched
@@ -86,14 +93,15 @@ where
         if desired.is_none() && !self.backings.contains_key(&id) {
             return;
         }
-        let backing = self
-            .backings
-            .entry(id)
-            .or_insert_with(|| Backing::new(service.clone()));
+        let backing = self.backings.entry(id).or_insert_with(|| Backing {
+            sources: adopt(&mut self.stray_sources, id),
+            ..Backing::new(service.clone())
+        });
         backing.wanted = Some(match desired {
             Some(desired) => keep_last_known(service, &backing.endpoints, &desired.endpoints),
             None => Arc::new([]),
         });
+        backing.wanted_sources = Some(desired.map_or_else(Box::default, |it| it.sources.clone()));
         let frontends = desired.map_or(&[][..], |desired| &desired.frontends);
         let keys = frontends.iter().map(|frontend| frontend.key).collect();
         let before = std::mem::replace(&mut backing.frontends, keys);
@@ -110,6 +118,7 @@ where
             key,
             list,
             drop,
+            flags,
             affinity,
         } in frontends.iter().copied()
         {
@@ -119,6 +128,7 @@ where
                 since,
                 list,
                 drop,
+                flags,
                 affinity,
             };
             self.entries.entry(key).or_default().claim(claim);
@@ -138,12 +148,18 @@ where
             let op = FamilyOp::LowerEndpoints(orphans);
             plan.push(Step::NO_PORT, None, op.into());
         }
+        let strays = std::mem::take(&mut self.stray_sources);
+        if !strays.is_empty() {
+            self.pools.sources.release(strays.len());
+            let op = FamilyOp::RemoveSources(strays);
+            plan.push(Step::NO_PORT, None, op.into());
+        }
         self.cover_all();
     }
 
-    /// Takes in the ServiceCIDRs.
-    pub(super) fn tell_cidrs(&mut self, cidrs: &[IpNet]) {
-        if self.ranges.tell(cidrs) {
+    /// Takes in what is known of addresses.
+    pub(super) fn tell(&mut self, surroundings: &Surroundings) {
+        if self.ranges.tell(surroundings) {
             self.cover_all();
         }
     }
@@ -161,7 +177,7 @@ where
     }
 
     pub(super) fn is_waiting(&self) -> bool {
-        !self.starved.is_empty() || !self.unplaced.is_empty()
+        !self.starved.is_empty() || !self.unplaced.is_empty() || !self.unrestricted.is_empty()
     }
 
     /// Whether the next plans will have room for something that waits.
@@ -170,7 +186,8 @@ where
             Table::Slots(_) => self.pools.slots.is_room_coming(),
             _ => self.pools.endpoints.is_room_coming(),
         });
-        starved || !self.unplaced.is_empty() && self.removed > 0
+        let sources = !self.unrestricted.is_empty() && self.pools.sources.is_room_coming();
+        starved || sources || !self.unplaced.is_empty() && self.removed > 0
     }
 
     /// What is not served as its Service says.
@@ -194,22 +211,45 @@ where
             let key = backing.frontends.first()?;
             Some(problem(&backing.service, key, Cause::NoRoom(*table)))
         });
+        let unrestricted = self.unrestricted.iter().filter_map(move |id| {
+            let backing = self.backings.get(id)?;
+            let is_concerned = |key: &&FrontendKey<A>| {
+                let claim = find(key).and_then(|entry| entry.find_claim(*id));
+                claim.is_some_and(|claim| claim.flags & Frontend::SOURCE_RANGES != 0)
+            };
+            let mut frontends = backing.frontends.iter();
+            let key = frontends.find(is_concerned)?;
+            let cause = Cause::NoRoom(Table::Sources(A::FAMILY));
+            Some(problem(&backing.service, key, cause))
+        });
         contested
             .chain(unplaced)
             .chain(starved)
+            .chain(unrestricted)
             .chain(self.ranges.problems())
     }
 
+    /// Whether the frontend's address is to be in a range: then its connections are recognised when it is gone
+    /// (rule 53), and without a mark its other ports are nobody's business (rule 51). Not so the node's own
+    /// addresses, which have much other traffic.
+    pub(super) fn is_covered(&self, key: &FrontendKey<A>, value: &Frontend) -> bool {
+        let external = Frontend::LOAD_BALANCER | Frontend::EXTERNAL_IP;
+        value.flags & Frontend::VIP != 0
+            || value.flags & external != 0 && !self.ranges.is_own(key.addr)
+    }
+
     fn cover_all(&mut self) {
-        for (key, entry) in &self.entries {
-            let served = entry.served.iter();
-            if served
-                .filter(|served| served.value.flags & Frontend::VIP != 0)
-                .count()
-                > 0
-            {
-                self.ranges.cover(key.addr);
-            }
+        // In order: which hull an address widens depends on those before it.
+        let entries = self.entries.iter();
+        let served = entries.filter_map(|(key, entry)| Some((key, entry.served.as_ref()?.value)));
+        let mut addresses: Vec<A> = served
+            .filter(|(key, value)| self.is_covered(key, value))
+            .map(|(key, _)| key.addr)
+            .collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        for address in addresses {
+            self.ranges.cover(address);
         }
     }
 }

@@ -4,9 +4,9 @@
 //! local only, so that each list is contiguous and an endpoint of both takes one slot. Only lists that a
 //! frontend in force leads to have slots, because only those can be found again after a restart.
 
-use lb_common::tables::Endpoint;
+use lb_common::tables::{Endpoint, Frontend};
 
-use super::{SlotPool, SlotRange};
+use super::{SlotPool, SlotRange, entry::list_of};
 use crate::control::desired::{DesiredEndpoint, List};
 
 /// Some of the two lists.
@@ -24,11 +24,23 @@ pub(in super::super) struct Lists {
 }
 
 impl Uses {
+    /// The cluster list alone.
+    pub(in super::super) const CLUSTER: Self = Self {
+        cluster: true,
+        local: false,
+    };
+    /// The local list alone.
+    pub(in super::super) const LOCAL: Self = Self {
+        cluster: false,
+        local: true,
+    };
+
     /// Adds a list.
     pub(in super::super) fn add(&mut self, list: List) {
         match list {
             List::Cluster => self.cluster = true,
             List::Local => self.local = true,
+            List::Split => (self.cluster, self.local) = (true, true),
             List::None => {}
         }
     }
@@ -44,12 +56,30 @@ impl Uses {
 }
 
 impl Lists {
-    pub(in super::super) fn get(&self, list: List) -> Option<SlotRange> {
-        match list {
-            List::Cluster => self.cluster,
-            List::Local => self.local,
-            List::None => Some(SlotRange::default()),
-        }
+    /// Each list that has slots.
+    pub(in super::super) fn iter(&self) -> impl Iterator<Item = (Uses, SlotRange)> {
+        let all = [(Uses::CLUSTER, self.cluster), (Uses::LOCAL, self.local)];
+        all.into_iter()
+            .filter_map(|(list, range)| Some((list, range?)))
+    }
+
+    /// What a frontend in the map leads to.
+    pub(in super::super) fn of(value: &Frontend) -> Self {
+        let slots = SlotRange {
+            base: value.slot_base,
+            len: value.slot_count,
+        };
+        let inner = SlotRange {
+            base: value.inner_base,
+            len: value.inner_count,
+        };
+        let (cluster, local) = match list_of(value) {
+            List::Cluster => (Some(slots), None),
+            List::Local => (None, Some(slots)),
+            List::Split => (Some(inner), Some(slots)),
+            List::None => (None, None),
+        };
+        Self { cluster, local }
     }
 
     /// Whether all of `uses` have slots.

@@ -8,7 +8,10 @@ use lb_common::{
 };
 
 use crate::{
-    control::{maps::Table, record::frontend_name},
+    control::{
+        maps::{SourceRange, Table},
+        record::frontend_name,
+    },
     model::ObjectKey,
 };
 
@@ -39,6 +42,8 @@ pub enum FamilyOp<A> {
         /// Ids of endpoints to write there, in order.
         ids: Vec<u32>,
     },
+    /// Write source ranges of a service port.
+    PutSources(Vec<SourceRange<A>>),
     /// Write or replace a frontend.
     PutFrontend {
         /// What clients address.
@@ -56,6 +61,8 @@ pub enum FamilyOp<A> {
         /// What clients address.
         key: FrontendKey<A>,
     },
+    /// Remove source ranges that no frontend in force needs.
+    RemoveSources(Vec<SourceRange<A>>),
     /// Write endpoints that are gone, or with which less may be done than before.
     LowerEndpoints(Vec<Endpoint<A>>),
 }
@@ -83,6 +90,9 @@ impl Step {
                     Some(("frontend", frontend_name(key)))
                 }
                 FamilyOp::WriteRanges(_) => Some(("map", Table::Ranges(A::FAMILY).to_string())),
+                FamilyOp::PutSources(_) | FamilyOp::RemoveSources(_) => {
+                    Some(("map", Table::Sources(A::FAMILY).to_string()))
+                }
                 FamilyOp::RaiseEndpoints(_)
                 | FamilyOp::WriteSlots { .. }
                 | FamilyOp::LowerEndpoints(_) => None,
@@ -99,11 +109,11 @@ impl Step {
 
 /// What to do, in order.
 ///
-/// Counters, then records, then endpoints that are new or gain something, then slots, then frontends put,
-/// then ranges, then frontends removed, then endpoints that lose something or are gone, then records
-/// removed (rule 91). At any moment, and so wherever it is cut off, each frontend leads to written slots
+/// Counters, then records, then endpoints that are new or gain something, then slots, then source ranges put, then
+/// frontends put, then ranges, then frontends removed, then source ranges removed, then endpoints that lose
+/// something or are gone, then records removed (rule 91). At any moment, and so wherever it is cut off, each frontend leads to written slots
 /// that lead to endpoints which may be used for it, and to a record; a frontend that changes hands is
-/// replaced and never missing; and no range is there before the marks of the VIPs in it.
+/// replaced and never missing; a frontend that admits some clients only admits them; and no range is there before the marks of the VIPs in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     steps: Vec<Step>,
@@ -155,7 +165,9 @@ impl Op {
                 FamilyOp::RemoveFrontend { .. } => true,
                 FamilyOp::RaiseEndpoints(_)
                 | FamilyOp::WriteSlots { .. }
-                | FamilyOp::WriteRanges(_) => false,
+                | FamilyOp::WriteRanges(_)
+                | FamilyOp::PutSources(_)
+                | FamilyOp::RemoveSources(_) => false,
             }
         }
         match self {
@@ -183,10 +195,12 @@ impl Op {
             match op {
                 FamilyOp::RaiseEndpoints(_) => 2,
                 FamilyOp::WriteSlots { .. } => 3,
-                FamilyOp::PutFrontend { .. } => 4,
-                FamilyOp::WriteRanges(_) => 5,
-                FamilyOp::RemoveFrontend { .. } => 6,
-                FamilyOp::LowerEndpoints(_) => 7,
+                FamilyOp::PutSources(_) => 4,
+                FamilyOp::PutFrontend { .. } => 5,
+                FamilyOp::WriteRanges(_) => 6,
+                FamilyOp::RemoveFrontend { .. } => 7,
+                FamilyOp::RemoveSources(_) => 8,
+                FamilyOp::LowerEndpoints(_) => 9,
             }
         }
         match self {
@@ -194,7 +208,7 @@ impl Op {
             Self::PutService(_) => (1, 0),
             Self::V4(op) => (of(op), 4),
             Self::V6(op) => (of(op), 6),
-            Self::RemoveService => (8, 0),
+            Self::RemoveService => (10, 0),
         }
     }
 }

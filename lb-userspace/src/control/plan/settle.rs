@@ -55,6 +55,7 @@ where
         if backing.is_empty() {
             self.backings.remove(&id);
             self.starved.remove(&id);
+            self.unrestricted.remove(&id);
         }
     }
 
@@ -66,6 +67,10 @@ where
         match backing.renew(id, uses, &mut self.pools, plan) {
             Ok(()) => self.starved.remove(&id),
             Err(table) => self.starved.insert(id, table),
+        };
+        match backing.renew_sources(id, &mut self.pools.sources, plan) {
+            Ok(()) => self.unrestricted.remove(&id),
+            Err(_) => self.unrestricted.insert(id),
         };
     }
 
@@ -103,15 +108,17 @@ where
                 Some((claim, self.value(claim)?))
             })
             .map(|(claim, value)| (Some(claim.service.clone()), value));
+        if let Some((_, value)) = &found
+            && self.is_covered(key, value)
+        {
+            self.ranges.cover(key.addr);
+        }
         let is_contested = entry.losers().next().is_some();
         let is_over = found.is_none() && entry.claims.is_empty();
         let Some(entry) = self.entries.get_mut(key) else {
             return;
         };
         if let Some((service, value)) = found {
-            if value.flags & Frontend::VIP != 0 {
-                self.ranges.cover(key.addr);
-            }
             if entry
                 .served
                 .as_ref()
@@ -144,26 +151,6 @@ where
 
     /// What to write for a claim; `None` if its list has no slots.
     fn value(&self, claim: &Claim) -> Option<Frontend> {
-        let Claim {
-            id,
-            list,
-            drop,
-            affinity,
-            ..
-        } = *claim;
-        let range = self.backings.get(&id)?.lists.get(list)?;
-        let kind = match list {
-            List::Cluster => 0,
-            List::Local => Frontend::LOCAL,
-            List::None => Frontend::VIP,
-        };
-        Some(Frontend {
-            slot_base: range.base,
-            slot_count: range.len,
-            service: id,
-            flags: if drop { kind | Frontend::DROP } else { kind },
-            affinity,
-            ..Frontend::default()
-        })
+        claim.value(&self.backings.get(&claim.id)?.lists)
     }
 }

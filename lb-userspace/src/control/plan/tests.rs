@@ -11,7 +11,7 @@ use lb_common::{
 use super::*;
 use crate::{
     control::{
-        desired::{DesiredEndpoint, DesiredFamily, DesiredFrontend, List},
+        desired::{DesiredEndpoint, DesiredFamily, DesiredFrontend, List, Network},
         maps::fake::FakeMaps,
         record,
         restore::restore_planner,
@@ -34,8 +34,10 @@ fn family<A: Address>(key: FrontendKey<A>, addr: A) -> DesiredFamily<A> {
             key,
             list: List::Cluster,
             drop: false,
+            flags: 0,
             affinity: 0,
         }],
+        sources: Box::default(),
     }
 }
 
@@ -101,7 +103,11 @@ fn is_reset(op: &Op) -> bool {
 
 #[test]
 fn both_families_of_a_service_port_share_its_id() {
-    let plan = empty_planner(8).plan([change("a", 1, "http")], Occasion::Change, &[]);
+    let plan = empty_planner(8).plan(
+        [change("a", 1, "http")],
+        Occasion::Change,
+        &Surroundings::default(),
+    );
     let values = plan.steps().iter().filter_map(|step| match &step.op {
         Op::V4(FamilyOp::PutFrontend { value, .. }) => Some(*value),
         Op::V6(FamilyOp::PutFrontend { value, .. }) => Some(*value),
@@ -119,24 +125,40 @@ fn a_service_keeps_its_id_whatever_else_comes_and_goes() {
     planner.plan(
         [change("a", 1, "http"), change("b", 2, "http")],
         Occasion::Change,
-        &[],
+        &Surroundings::default(),
     );
-    planner.plan([gone("a")], Occasion::Change, &[]);
-    let plan = planner.plan([change("b", 3, "http")], Occasion::Change, &[]);
+    planner.plan([gone("a")], Occasion::Change, &Surroundings::default());
+    let plan = planner.plan(
+        [change("b", 3, "http")],
+        Occasion::Change,
+        &Surroundings::default(),
+    );
     assert_eq!(ids(&plan, is_put), [1]);
 }
 
 #[test]
 fn a_freed_id_is_given_out_again_two_plans_later_with_its_counters_reset() {
     let mut planner = empty_planner(8);
-    planner.plan([change("a", 1, "http")], Occasion::Change, &[]);
-    planner.plan([gone("a")], Occasion::Change, &[]);
-    let plan = planner.plan([change("b", 1, "http")], Occasion::Change, &[]);
+    planner.plan(
+        [change("a", 1, "http")],
+        Occasion::Change,
+        &Surroundings::default(),
+    );
+    planner.plan([gone("a")], Occasion::Change, &Surroundings::default());
+    let plan = planner.plan(
+        [change("b", 1, "http")],
+        Occasion::Change,
+        &Surroundings::default(),
+    );
     assert_eq!(
         (ids(&plan, is_put), ids(&plan, is_reset)),
         (vec![1], vec![])
     );
-    let plan = planner.plan([change("c", 2, "http")], Occasion::Change, &[]);
+    let plan = planner.plan(
+        [change("c", 2, "http")],
+        Occasion::Change,
+        &Surroundings::default(),
+    );
     assert_eq!(
         (ids(&plan, is_put), ids(&plan, is_reset)),
         (vec![0], vec![0])
@@ -146,8 +168,16 @@ fn a_freed_id_is_given_out_again_two_plans_later_with_its_counters_reset() {
 #[test]
 fn a_renamed_port_is_another_service_port_with_counters_of_its_own() {
     let mut planner = empty_planner(8);
-    planner.plan([change("a", 1, "http")], Occasion::Change, &[]);
-    let plan = planner.plan([change("a", 1, "web")], Occasion::Change, &[]);
+    planner.plan(
+        [change("a", 1, "http")],
+        Occasion::Change,
+        &Surroundings::default(),
+    );
+    let plan = planner.plan(
+        [change("a", 1, "web")],
+        Occasion::Change,
+        &Surroundings::default(),
+    );
     assert_eq!(ids(&plan, is_put), [1]);
     assert_eq!(ids(&plan, |op| matches!(op, Op::RemoveService)), [0]);
     // Its endpoints are another's, too, though they have the same addresses.
@@ -168,9 +198,18 @@ fn a_planner_that_is_told_the_same_again_has_nothing_to_do() {
     let changes = [change("a", 1, "http"), change("b", 2, "http")];
     assert!(
         !planner
-            .plan(changes.clone(), Occasion::Complete, &[])
+            .plan(
+                changes.clone(),
+                Occasion::Complete,
+                &Surroundings::default()
+            )
             .steps()
             .is_empty()
     );
-    assert_eq!(planner.plan(changes, Occasion::Complete, &[]).steps(), []);
+    assert_eq!(
+        planner
+            .plan(changes, Occasion::Complete, &Surroundings::default())
+            .steps(),
+        []
+    );
 }

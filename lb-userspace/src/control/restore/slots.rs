@@ -10,10 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use lb_common::{address::Address, tables::Frontend, tables::FrontendKey};
 
-use crate::control::{
-    desired::List,
-    plan::{Backing, Lists, SlotPool, SlotRange, list_of},
-};
+use crate::control::plan::{Backing, Lists, SlotPool, SlotRange};
 
 /// Gives each backing the slots that are its own. Returns the others to be given out, and the service ports
 /// whose frontends do not lead to all that they should.
@@ -27,25 +24,20 @@ pub(super) fn restore_slots<A: Address>(
     let mut found: BTreeMap<u32, Lists> = BTreeMap::new();
     let (mut strays, mut unsound) = (Vec::new(), BTreeSet::new());
     for (_, value) in frontends {
-        let range = SlotRange {
-            base: value.slot_base,
-            len: value.slot_count,
-        };
-        let list = list_of(value);
-        let exists = range
-            .base
-            .checked_add(range.len)
-            .is_some_and(|end| end <= limit);
         let lists = found.entry(value.service).or_default();
-        let place = match list {
-            List::Cluster => &mut lists.cluster,
-            List::Local => &mut lists.local,
-            List::None => continue,
-        };
-        let is_ours = backings.contains_key(&value.service) && (exists || range.len == 0);
-        if !is_ours || *place.get_or_insert(range) != range {
-            strays.push((range.base, range.len));
-            unsound.insert(value.service);
+        let is_known = backings.contains_key(&value.service);
+        let leads_to = Lists::of(value);
+        for (place, range) in [
+            (&mut lists.cluster, leads_to.cluster),
+            (&mut lists.local, leads_to.local),
+        ] {
+            let Some(range) = range else { continue };
+            let end = range.base.checked_add(range.len);
+            let exists = range.len == 0 || end.is_some_and(|end| end <= limit);
+            if !(is_known && exists) || *place.get_or_insert(range) != range {
+                strays.push((range.base, range.len));
+                unsound.insert(value.service);
+            }
         }
     }
     found.retain(|id, _| backings.contains_key(id));
@@ -101,10 +93,7 @@ enum Content {
 impl Content {
     fn of<A: Address>(lists: &Lists, slots: &[u32], backing: &Backing<A>) -> Self {
         let mut content = Self::Exact;
-        for list in [List::Cluster, List::Local] {
-            let Some(range) = lists.get(list) else {
-                continue;
-            };
+        for (list, range) in lists.iter() {
             let range = range.base as usize..range.end() as usize;
             let mut actual = slots.get(range).unwrap_or_default().to_vec();
             actual.sort_unstable();

@@ -14,7 +14,7 @@ use std::{
 
 use aya::{
     Ebpf,
-    programs::{CgroupAttachMode, CgroupSockAddr, ProgramError, links::FdLink},
+    programs::{CgroupAttachMode, CgroupSockAddr, links::FdLink},
 };
 
 use self::{link::CgroupLink, root::CgroupRoot};
@@ -45,11 +45,11 @@ pub fn attach(
     let root = CgroupRoot::find(asked).map_err(DatapathError::Cgroup)?;
     // All or none: by one alone, a process would be told of endpoints that it has never heard of.
     for name in PROGRAMS {
-        let program = program(ebpf, name)?;
-        object::load_patiently(name, || program.load())?;
+        let program = object::find::<CgroupSockAddr>(ebpf, name)?;
+        object::try_to_load(|| program.load()).map_err(|source| object::failed(name, source))?;
     }
     for name in PROGRAMS {
-        ensure_link(program(ebpf, name)?, name, &pin(pins, name), &root)?;
+        ensure_link(object::find(ebpf, name)?, name, &pin(pins, name), &root)?;
     }
     if !root.is_top() {
         tracing::warn!(
@@ -70,17 +70,6 @@ fn pin(pins: &Pins, name: &str) -> PathBuf {
     pins.links().join(format!("cgroup-{name}"))
 }
 
-fn program<'a>(
-    ebpf: &'a mut Ebpf,
-    name: &'static str,
-) -> Result<&'a mut CgroupSockAddr, DatapathError> {
-    let missing = ProgramError::UnexpectedProgramType;
-    ebpf.program_mut(name)
-        .ok_or(missing)
-        .and_then(TryInto::try_into)
-        .map_err(refused(name))
-}
-
 /// Puts the program into the pinned link if that is on the same cgroup, else makes a link and pins it in the other
 /// one's stead.
 fn ensure_link(
@@ -93,16 +82,17 @@ fn ensure_link(
         let path = path.to_owned();
         move |source| DatapathError::Pin { path, source }
     };
+    let refused = |source| object::failed(name, source);
     if let Some(link) = CgroupLink::open(pin).map_err(at(pin))?
         && link.cgroup().map_err(at(pin))? == root.number
     {
-        let fd = program.fd().map_err(refused(name))?;
+        let fd = program.fd().map_err(refused)?;
         return link.update(std::os::fd::AsFd::as_fd(fd)).map_err(at(pin));
     }
     let id = program
         .attach(&root.file, CgroupAttachMode::Single)
-        .map_err(refused(name))?;
-    let link = program.take_link(id).map_err(refused(name))?;
+        .map_err(refused)?;
+    let link = program.take_link(id).map_err(refused)?;
     let fresh = pin.with_file_name(format!("cgroup-{name}-new"));
     // Left by an agent that was killed just here.
     let _ = fs::remove_file(&fresh);
@@ -111,11 +101,4 @@ fn ensure_link(
         .and_then(|link| link.pin(&fresh).map_err(io::Error::other))
         .map_err(at(&fresh))?;
     fs::rename(&fresh, pin).map_err(at(pin))
-}
-
-fn refused(name: &'static str) -> impl Fn(ProgramError) -> DatapathError {
-    move |source| DatapathError::Program {
-        name,
-        source: Box::new(source),
-    }
 }

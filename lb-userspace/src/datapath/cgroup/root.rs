@@ -7,9 +7,11 @@
 use std::{
     fs::{self, File},
     io,
-    os::unix::fs::MetadataExt as _,
+    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
 };
+
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, fstatfs};
 
 /// Inode of the root of all cgroups (kernfs numbers from 1).
 const TOP: u64 = 1;
@@ -24,25 +26,32 @@ pub(super) struct CgroupRoot {
 }
 
 impl CgroupRoot {
-    /// The root that was asked for, else the best that is mounted.
+    /// The directory that was asked for, or what is mounted below it; else the best that is mounted anywhere.
     ///
     /// # Errors
     /// The directory's; without one, that there is none.
     pub(super) fn find(asked: Option<&Path>) -> io::Result<Self> {
-        if let Some(path) = asked {
-            return Self::open(path);
+        if let Some(root) = asked.map(Self::open).transpose()?
+            && root.is_of_cgroups()?
+        {
+            return Ok(root);
         }
+        let asked = asked.unwrap_or(Path::new("/"));
         let mounts = fs::read_to_string("/proc/self/mounts")?;
         let mut found = None;
-        for path in mount_points(&mounts) {
+        for path in mount_points(&mounts).filter(|path| path.starts_with(asked)) {
             match Self::open(&path) {
                 Ok(root) if root.is_top() => return Ok(root),
                 Ok(root) => found = found.or(Some(root)),
                 Err(error) => tracing::debug!("{}: {error}", path.display()),
             }
         }
-        let none = "no cgroup v2 file system is mounted (`mount -t cgroup2 none DIR`, and --cgroup-root DIR)";
-        found.ok_or_else(|| io::Error::other(none))
+        found.ok_or_else(|| {
+            io::Error::other(format!(
+                "no cgroup v2 file system is mounted below {}",
+                asked.display()
+            ))
+        })
     }
 
     fn open(path: &Path) -> io::Result<Self> {
@@ -55,6 +64,11 @@ impl CgroupRoot {
             file,
             number,
         })
+    }
+
+    fn is_of_cgroups(&self) -> io::Result<bool> {
+        let stat = fstatfs(self.file.as_fd())?;
+        Ok(stat.filesystem_type() == CGROUP2_SUPER_MAGIC)
     }
 
     /// Whether it is the root of all cgroups, and not only of those that a container sees.
@@ -98,5 +112,11 @@ none /run/my\\040cgroups cgroup2 rw 0 0
     fn a_root_that_was_asked_for_and_is_not_there_is_named() {
         let error = CgroupRoot::find(Some(Path::new("/no/such/dir"))).unwrap_err();
         assert!(error.to_string().contains("/no/such/dir"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_cgroup_and_has_none_below_it_is_none() {
+        let error = CgroupRoot::find(Some(Path::new("/proc/self"))).unwrap_err();
+        assert!(error.to_string().contains("below /proc/self"), "{error}");
     }
 }

@@ -2,16 +2,16 @@
 
 use aya::{
     Pod,
-    maps::{Array, MapData},
+    maps::{Array, LpmTrie, MapData, MapError, lpm_trie::Key},
 };
 use lb_common::{
     address::Address,
-    tables::{Endpoint, Frontend, FrontendKey, VIP_RANGES, VipRange, endpoint_index},
+    tables::{Endpoint, Frontend, FrontendKey, Source, VIP_RANGES, VipRange, endpoint_index},
 };
 
 use super::{KernelMaps, Select, Tables, absent_is_fine, failed};
 use crate::{
-    control::maps::{FamilyDump, FamilyMaps, MapsError, Table},
+    control::maps::{FamilyDump, FamilyMaps, MapsError, SourceRange, Table, slots_end},
     datapath::batch,
 };
 
@@ -21,6 +21,7 @@ where
     FrontendKey<A>: Pod,
     Endpoint<A>: Pod,
     VipRange<A>: Pod,
+    Source<A>: Pod,
 {
     fn slot_capacity(&self) -> u32 {
         self.tables().slots.len()
@@ -77,34 +78,90 @@ where
         rewrite(&mut self.tables_mut().ranges, ranges).map_err(failed(table))
     }
 
+    fn source_capacity(&self) -> u32 {
+        self.tables().source_capacity
+    }
+
+    fn put_sources(&mut self, sources: &[SourceRange<A>]) -> Result<(), MapsError> {
+        let trie = &mut self.tables_mut().sources;
+        put(trie, sources).map_err(failed(Table::Sources(A::FAMILY)))
+    }
+
+    fn remove_sources(&mut self, sources: &[SourceRange<A>]) -> Result<(), MapsError> {
+        let trie = &mut self.tables_mut().sources;
+        remove(trie, sources).map_err(failed(Table::Sources(A::FAMILY)))
+    }
+
     fn dump(&self) -> Result<FamilyDump<A>, MapsError> {
         let Tables {
             frontends,
             slots,
             endpoints,
             ranges,
+            sources,
+            ..
         } = self.tables();
         let capacity = slots.len();
         let frontends = batch::read(frontends).map_err(failed(Table::Frontends(A::FAMILY)))?;
-        let ends = frontends
-            .iter()
-            .map(|(_, frontend)| frontend.slot_base.saturating_add(frontend.slot_count));
-        let end = ends.max().unwrap_or(0).min(capacity) as usize;
+        let values = frontends.iter().map(|(_, frontend)| *frontend);
+        let end = slots_end(values).min(capacity) as usize;
         Ok(FamilyDump {
             frontends,
             slots: batch::read_first(slots, end).map_err(failed(Table::Slots(A::FAMILY)))?,
             endpoints: batch::read_used(endpoints).map_err(failed(Table::Endpoints(A::FAMILY)))?,
             ranges: batch::read_used(ranges).map_err(failed(Table::Ranges(A::FAMILY)))?,
+            sources: read_sources(sources).map_err(failed(Table::Sources(A::FAMILY)))?,
         })
     }
 }
 
+/// The value of a source range, which says nothing.
+const ADMITTED: u32 = 1;
+
+fn put<A: Address>(
+    trie: &mut LpmTrie<MapData, Source<A>, u32>,
+    sources: &[SourceRange<A>],
+) -> Result<(), MapError>
+where
+    Source<A>: Pod,
+{
+    sources
+        .iter()
+        .try_for_each(|range| trie.insert(&Key::new(range.prefix, range.source), ADMITTED, 0))
+}
+
+fn remove<A: Address>(
+    trie: &mut LpmTrie<MapData, Source<A>, u32>,
+    sources: &[SourceRange<A>],
+) -> Result<(), MapError>
+where
+    Source<A>: Pod,
+{
+    sources
+        .iter()
+        .try_for_each(|range| absent_is_fine(trie.remove(&Key::new(range.prefix, range.source))))
+}
+
+/// All source ranges, one by one: there are few.
+pub(in crate::datapath) fn read_sources<A: Address>(
+    trie: &LpmTrie<MapData, Source<A>, u32>,
+) -> Result<Vec<SourceRange<A>>, MapError>
+where
+    Source<A>: Pod,
+{
+    let range = |key: Key<Source<A>>| SourceRange {
+        source: key.data(),
+        prefix: key.prefix_len(),
+    };
+    trie.keys().map(|key| key.map(range)).collect()
+}
+
 /// Writes those entries that differ, in three steps each (see [`FamilyMaps::write_ranges`]); every step is
 /// done for all of them before the next one.
-fn rewrite<A: Address>(
+pub(super) fn rewrite<A: Address>(
     map: &mut Array<MapData, VipRange<A>>,
     wanted: &[VipRange<A>],
-) -> Result<(), aya::maps::MapError>
+) -> Result<(), MapError>
 where
     VipRange<A>: Pod,
 {
@@ -152,5 +209,46 @@ mod tests {
             rewrite(&mut map, &wanted).unwrap();
             assert_eq!(batch::read_used(&map).unwrap(), wanted);
         }
+    }
+
+    #[test]
+    fn source_ranges_are_found_by_the_longest_prefix_of_their_own_service_and_read_back() {
+        let Ok(mut trie) = LpmTrie::<_, Source<V4>, u32>::create(3, 1) else {
+            eprintln!("skipped: making BPF maps takes root");
+            return;
+        };
+        let source = |service, addr: [u8; 4]| Source {
+            service,
+            addr: V4::from_ip(addr.into()).unwrap(),
+        };
+        let range = |service, addr, prefix: u32| SourceRange {
+            source: source(service, addr),
+            prefix: SourceRange::<V4>::SERVICE_BITS + prefix,
+        };
+        let mut all = vec![
+            range(0x0102_0304, [10, 1, 0, 0], 16),
+            range(0x0102_0304, [192, 0, 2, 1], 32),
+            range(0x0102_0305, [10, 0, 0, 0], 8),
+        ];
+        put(&mut trie, &all).unwrap();
+        put(&mut trie, &all[..1]).expect("it is there already");
+        let extra = [range(1, [10, 0, 0, 0], 8)];
+        let table = Table::Sources(lb_common::address::Family::V4);
+        let full = put(&mut trie, &extra).map_err(failed(table));
+        assert!(matches!(full, Err(MapsError::Full { .. })), "{full:?}");
+        let is_in = |service, addr| trie.get(&Key::new(64, source(service, addr)), 0).is_ok();
+        assert!(is_in(0x0102_0304, [10, 1, 255, 1]) && is_in(0x0102_0304, [192, 0, 2, 1]));
+        assert!(!is_in(0x0102_0304, [10, 2, 0, 1]) && !is_in(0x0102_0304, [192, 0, 2, 2]));
+        assert!(is_in(0x0102_0305, [10, 2, 0, 1]) && !is_in(0x0102_0306, [10, 1, 0, 1]));
+        let sorted = |trie: &_| {
+            let mut all = read_sources(trie).unwrap();
+            all.sort();
+            all
+        };
+        all.sort();
+        assert_eq!(sorted(&trie), all);
+        remove(&mut trie, &all[..2]).unwrap();
+        remove(&mut trie, &all[..2]).expect("absent is fine");
+        assert_eq!(sorted(&trie), all[2..]);
     }
 }

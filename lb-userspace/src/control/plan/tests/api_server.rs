@@ -24,7 +24,7 @@ fn reached(
     change: Change,
     occasion: Occasion,
 ) -> Vec<u32> {
-    let plan = planner.plan([change], occasion, &[]);
+    let plan = planner.plan([change], occasion, &Surroundings::default());
     assert!(apply(maps, &plan).failed.is_empty());
     let slots = maps.v4.frontends.values();
     let slots = slots.flat_map(|value| value.slot_base..value.slot_base + value.slot_count);
@@ -51,7 +51,11 @@ fn the_last_endpoints_of_the_api_server_stay_till_others_come_and_also_after_a_r
     let after = reached(&mut planner, &mut maps, change, Occasion::Complete);
     assert_eq!(after, [7]);
     assert_eq!(go(&mut planner, &mut maps, Some(8)), [8]);
-    let plan = planner.plan([gone("kubernetes")], Occasion::Change, &[]);
+    let plan = planner.plan(
+        [gone("kubernetes")],
+        Occasion::Change,
+        &Surroundings::default(),
+    );
     apply(&mut maps, &plan);
     assert!(maps.v4.frontends.is_empty(), "a Service that is deleted is");
 }
