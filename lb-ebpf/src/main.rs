@@ -34,6 +34,7 @@ mod route;
 mod sctp;
 mod skb;
 mod snat;
+mod socket;
 mod twin;
 mod vips;
 mod xdp;

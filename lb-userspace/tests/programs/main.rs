@@ -29,6 +29,7 @@ mod refusals;
 mod sctp;
 mod slots;
 mod snat;
+mod sockets;
 mod stack;
 mod state;
 mod tables;
