@@ -347,6 +347,10 @@ impl Device {
     pub const XDP_NATIVE: u32 = 8;
     /// XDP in the stack's stead.
     pub const XDP_GENERIC: u32 = 16;
+    /// XDP was tried and refused: in the driver if another way is used, else every way.
+    pub const XDP_REFUSED: u32 = 32;
+    /// XDP was tried, and another program was there.
+    pub const XDP_BUSY: u32 = 64;
 
     /// The rest of the world is behind it: who comes in by it is no pod of this node, and answers to him from
     /// another node would go past this one.
@@ -372,8 +376,8 @@ pub struct AgentState {
     pub problems: u32,
     /// Jiffies a second, for the age of flows.
     pub hz: u32,
-    /// Always zero.
-    pub pad: u32,
+    /// First and last port that SNAT gives to clients.
+    pub snat: [u16; 2],
 }
 
 /// Longest namespace, Service or port name, in bytes: a DNS label (RFC 1123) plus one to make it even.

@@ -16,6 +16,7 @@ use lb_common::{
 use crate::{
     bridge, config,
     exit::{Exit, Step, end},
+    fast,
     maps::{self, Tables},
     moved,
     skb::Skb,
@@ -38,10 +39,18 @@ fn to_endpoint<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<Verdict>
     let key = FrontendKey::new(tuple.dst, tuple.dport, tuple.protocol());
     let flow = match maps::find_frontend(&key) {
         Some(frontend) if frontend.flags & Frontend::HOST_ONLY == 0 => {
-            find_known(skb, packet, frontend)?
+            let flow = find_known(packet, frontend, config::now())?;
+            if flow.flags & Flow::<A>::L2_PENDING != 0 {
+                if config::skips_stack() && flow.flags & Flow::<A>::FAST != 0 {
+                    fast::refresh(skb, packet, flow);
+                } else {
+                    bridge::find_neighbour(skb, packet, flow);
+                }
+            }
+            flow
         }
         Some(_) => return Err(Exit::NotOurs),
-        None => match find_other(packet)? {
+        None => match find_other(skb, packet)? {
             Some(flow) => flow,
             None => return Err(Exit::NotOurs),
         },
@@ -51,12 +60,18 @@ fn to_endpoint<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<Verdict>
 
 /// The flow of a packet that is addressed to no frontend.
 #[inline(always)]
-fn find_other<A: Tables>(packet: &Transport<A>) -> Step<Option<&'static mut Flow<A>>> {
+fn find_other<A: Tables>(
+    skb: &mut Skb,
+    packet: &Transport<A>,
+) -> Step<Option<&'static mut Flow<A>>> {
     if snat::may_be_answer(packet)
         && let Some(flow) = snat::find_undo(packet)
     {
         snat::go_back(packet, flow)?;
         return Ok(Some(flow));
+    }
+    if config::skips_stack() {
+        fast::to_client(skb, packet)?;
     }
     if vips::may_be(&packet.tuple.dst) {
         return Err(Exit::Vip);
@@ -77,7 +92,12 @@ pub fn forward<A: Tables>(skb: &mut Skb, packet: &Transport<A>, flow: &Flow<A>) 
     if packet.is_sctp() {
         return Err(Exit::Sctp);
     }
-    Ok(pass(skb, packet, flow)?)
+    let verdict = pass(skb, packet, flow)?;
+    if config::skips_stack() && flow.flags & Flow::<A>::FAST != 0 {
+        skb.redirect(flow.exit());
+        return Err(Exit::SentToEndpoint);
+    }
+    Ok(verdict)
 }
 
 /// Translates a packet of `flow` and counts it.
@@ -105,12 +125,11 @@ pub fn pass<A: Tables>(
 
 /// The flow of a packet that is addressed to `frontend`, if it does not begin one.
 #[inline(always)]
-fn find_known<A: Tables>(
-    skb: &mut Skb,
+pub fn find_known<A: Tables>(
     packet: &Transport<A>,
     frontend: &Frontend,
+    now: u32,
 ) -> Step<&'static mut Flow<A>> {
-    let now = config::now();
     let Some(flow) = maps::find_flow(&packet.tuple) else {
         return Err(Exit::Open);
     };
@@ -122,9 +141,6 @@ fn find_known<A: Tables>(
         });
     }
     go_on(packet, flow, now)?;
-    if flow.flags & Flow::<A>::L2_PENDING != 0 {
-        bridge::find_neighbour(skb, packet, flow);
-    }
     Ok(flow)
 }
 
@@ -155,7 +171,7 @@ pub fn go_on<A: Tables>(
                 snat::ensure(packet, flow)?;
             }
         }
-        if packet.is_udp() {
+        if packet.is_udp() || config::skips_stack() {
             bridge::ask_again(flow);
         }
     }
@@ -232,7 +248,7 @@ fn follow<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>) {
         flow.flags |= Flow::<A>::OPENED;
     }
     twin::note_end(
-        packet,
+        packet.flags,
         flow,
         &flow.reply_key(&packet.tuple),
         Flow::<A>::FIN_CLIENT,

@@ -23,22 +23,26 @@ mod bridge;
 mod config;
 mod egress;
 mod exit;
+mod fast;
 mod icmp;
 mod ingress;
 mod maps;
 mod moved;
 mod open;
 mod reject;
+mod route;
 mod sctp;
 mod skb;
 mod snat;
+mod socket;
 mod twin;
 mod vips;
+mod xdp;
 
 use aya_ebpf::{
-    bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},
-    macros::classifier,
-    programs::TcContext,
+    bindings::{TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC},
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
 };
 use lb_common::{
     address::{V4, V6},
@@ -53,13 +57,31 @@ use crate::{exit::Exit, maps::Tables, skb::Skb};
 /// Packets that enter by a device: from a client to a VIP.
 #[classifier]
 pub fn tc_ingress(ctx: TcContext) -> i32 {
-    enter::<Ingress>(ctx)
+    enter::<Ingress, true>(ctx)
 }
 
 /// Packets that leave by a device: from an endpoint back to the client.
 #[classifier]
 pub fn tc_egress(ctx: TcContext) -> i32 {
-    enter::<Egress>(ctx)
+    enter::<Egress, true>(ctx)
+}
+
+/// Packets that enter by a device without a link layer: a layer-3 tunnel.
+#[classifier]
+pub fn tc_ingress_l3(ctx: TcContext) -> i32 {
+    enter::<Ingress, false>(ctx)
+}
+
+/// Packets that leave by a device without a link layer.
+#[classifier]
+pub fn tc_egress_l3(ctx: TcContext) -> i32 {
+    enter::<Egress, false>(ctx)
+}
+
+/// Packets of flows between outside and another node, on the way through this one.
+#[xdp(frags)]
+pub fn xdp_ingress(ctx: XdpContext) -> u32 {
+    xdp::run(ctx)
 }
 
 /// The flow clock as a return value, so that the agent can find out how fast it ticks here: the kernel
@@ -146,11 +168,11 @@ impl Hook for Egress {
     }
 }
 
-/// The way of every packet: link layer, family, the family's body, one verdict.
+/// The way of every packet: link layer (if there is an Ethernet header), family, the family's body, one verdict.
 #[inline(always)]
-fn enter<H: Hook>(ctx: TcContext) -> i32 {
+fn enter<H: Hook, const IS_ETHERNET: bool>(ctx: TcContext) -> i32 {
     let mut skb = Skb::new(ctx);
-    let Some(l2) = skb.parse_l2() else {
+    let Some(l2) = skb.parse_l2::<IS_ETHERNET>() else {
         return TC_ACT_UNSPEC;
     };
     let exit = match l2.ethertype {
@@ -158,10 +180,16 @@ fn enter<H: Hook>(ctx: TcContext) -> i32 {
         ethertype::IPV6 => H::family::<V6>(&mut skb, l2.payload),
         _ => return TC_ACT_UNSPEC,
     };
-    let Exit::Counted(verdict) = exit else {
-        return TC_ACT_UNSPEC;
+    let verdict = match exit {
+        Exit::Counted(verdict) => verdict,
+        Exit::SentToEndpoint => Verdict::Dnat,
+        Exit::SentToClient => Verdict::RevNat,
+        _ => return TC_ACT_UNSPEC,
     };
     maps::count(verdict);
+    if matches!(exit, Exit::SentToEndpoint | Exit::SentToClient) {
+        return TC_ACT_REDIRECT;
+    }
     match verdict.action() {
         // "Unspecified" rather than "ok": whatever other program is on the device has its turn too.
         Action::Pass => TC_ACT_UNSPEC,

@@ -77,16 +77,17 @@ fn key<A: Tables>(packet: &Transport<A>, flow: &Flow<A>) -> FlowKey<A> {
     flow.reply_key(&packet.tuple).reversed()
 }
 
-/// A packet that leaves towards the endpoint: sees to it that its SNAT entry `flow` says what it becomes, or has it
+/// A packet with that `tuple` that leaves towards the endpoint: sees to it that its SNAT entry `flow` says what it becomes, or has it
 /// take the way of [`run`].
 #[inline(never)]
-pub fn go_out<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>) -> Step<()> {
+pub fn go_out<A: Tables>(tuple: &FlowKey<A>, segment: u8, flow: &mut Flow<A>) -> Step<()> {
     let now = config::now();
-    if flow.peer_port == 0 || flow.seen != now && !is_claimed(packet, flow, now) {
+    if flow.peer_port == 0 || flow.seen != now && !is_claimed(tuple, flow, now) {
+        flow.seen = now;
         return Err(Exit::Open);
     }
-    let undo = flow.undo_key(&packet.tuple);
-    twin::note_end(packet, flow, &undo, Flow::<A>::FIN_CLIENT);
+    let undo = flow.undo_key(tuple);
+    twin::note_end(segment, flow, &undo, Flow::<A>::FIN_CLIENT);
     Ok(())
 }
 
@@ -100,7 +101,6 @@ pub fn run<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
     let Some(flow) = maps::find_flow(&packet.tuple) else {
         return Verdict::FlowTableFull.into();
     };
-    flow.seen = config::now();
     match claim(skb.ifindex(), &packet.tuple, flow) {
         Ok(()) => Exit::Opened,
         Err(verdict) => verdict.into(),
@@ -109,10 +109,10 @@ pub fn run<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
 
 /// Once a tick: whether the undo entry is still this flow's, which the LRU might have taken away.
 #[inline(always)]
-fn is_claimed<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>, now: u32) -> bool {
+fn is_claimed<A: Tables>(tuple: &FlowKey<A>, flow: &mut Flow<A>, now: u32) -> bool {
     flow.seen = now;
-    let entry = flow.undo_entry(&packet.tuple);
-    match maps::find_flow(&flow.undo_key(&packet.tuple)) {
+    let entry = flow.undo_entry(tuple);
+    match maps::find_flow(&flow.undo_key(tuple)) {
         Some(undo) if undo.is_same_undo(&entry) => {
             undo.seen = now;
             true
@@ -205,7 +205,7 @@ pub fn go_back<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>) -> Result<(
         flow.seen = now;
     }
     twin::note_end(
-        packet,
+        packet.flags,
         flow,
         &flow.snat_key(&packet.tuple),
         Flow::<A>::FIN_ENDPOINT,

@@ -62,17 +62,12 @@ pub fn ensure_reply<A: Tables>(
     }
 }
 
-/// Notes in both entries, this one and that of the key `other`, that a side ends the connection: `fin` is that
-/// side's flag.
+/// Notes in both entries, this one and that of the key `other`, that a side ends the connection, if the
+/// TCP flags of its `segment` say so: `fin` is that side's flag.
 #[inline(always)]
-pub fn note_end<A: Tables>(
-    packet: &Transport<A>,
-    flow: &mut Flow<A>,
-    other: &FlowKey<A>,
-    fin: u16,
-) {
-    if packet.flags & (Tcp::FIN | Tcp::RST) != 0 {
-        note_end_in(packet.flags, flow, other, fin);
+pub fn note_end<A: Tables>(segment: u8, flow: &mut Flow<A>, other: &FlowKey<A>, fin: u16) {
+    if segment & (Tcp::FIN | Tcp::RST) != 0 {
+        note_end_in(segment, flow, other, fin);
     }
 }
 

@@ -79,10 +79,15 @@ const RULES: &[Rule] = &[
         why: "the core is pure: no I/O, no clock, no logging, no Kubernetes",
     },
     Rule {
-        words: &["attach_with_options", "attach_to_link", "qdisc_add_clsact"],
+        words: &[
+            "attach_with_options",
+            "attach_to_link",
+            "attach_to_if_index",
+            "qdisc_add_clsact",
+        ],
         rooms: &["lb-userspace/src/"],
-        except: &["lb-userspace/src/datapath/attach.rs"],
-        why: "one file attaches programs",
+        except: &["lb-userspace/src/datapath/attach"],
+        why: "one place attaches programs",
     },
     Rule {
         words: &[

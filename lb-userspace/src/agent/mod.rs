@@ -9,6 +9,7 @@
 //! programs and maps go on serving, and the next agent takes them over.
 
 mod devices;
+mod hosts;
 mod observe;
 mod process;
 mod reading;
@@ -18,6 +19,7 @@ mod source;
 mod sync;
 
 use std::{
+    path::PathBuf,
     sync::{Arc, Mutex},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -29,6 +31,7 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
+use self::devices::Devices;
 pub use self::source::Source;
 use crate::{
     config::Configuration,
@@ -39,12 +42,13 @@ use crate::{
     datapath::{
         attach::{Attacher, Mode},
         clock,
-        devices::Pattern,
+        devices::{Pattern, Rules, Said, XdpMode},
         log,
         netlink::Netlink,
         object::{self, Settings, Sizes},
         pins::Pins,
-        tables::{KernelMaps, forget_agent},
+        snat_ports::{SnatPorts, Taken},
+        tables::{KernelMaps, LocalsMap, forget_agent},
     },
     health::Health,
     metrics::Metrics,
@@ -70,8 +74,18 @@ pub struct Options {
     pub pins: Pins,
     /// Which devices get the programs; empty: all that fit.
     pub devices: Vec<Pattern>,
-    /// How they are attached.
+    /// Which devices the rest of the world is behind; empty: find out.
+    pub uplinks: Vec<Pattern>,
+    /// How programs are attached.
     pub mode: Mode,
+    /// Where XDP is tried.
+    pub xdp: XdpMode,
+    /// Whether packets of services skip the stack where they can.
+    pub host_routing: bool,
+    /// Ports that SNAT gives to clients; `None`: find out.
+    pub snat_ports: Option<SnatPorts>,
+    /// From which cgroup the node's processes are served; `None`: from the root of all.
+    pub cgroup_root: Option<PathBuf>,
     /// Sizes of the maps.
     pub sizes: Sizes,
     /// Whether TCP clients of endpoints that have left every slice are reset.
@@ -95,7 +109,12 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         source,
         pins,
         devices,
+        uplinks,
         mode,
+        xdp,
+        host_routing,
+        snat_ports,
+        cgroup_root,
         sizes,
         tcp_reset_dead,
         datapath_log,
@@ -124,7 +143,10 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         tcp_reset_dead,
         tcp_timeout_seconds: seconds(configuration.timeouts.tcp, TCP_TIMEOUT),
         udp_timeout_seconds: seconds(configuration.timeouts.udp, UDP_TIMEOUT),
+        snat_ports: choose_ports(snat_ports),
         masquerade_all: configuration.masquerade_all,
+        host_routing,
+        netns_cookie: hosts::netns_cookie(),
         ..Settings::default()
     };
     let mut ebpf = object::load(&settings, Some(&pins))?;
@@ -133,6 +155,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         pid: std::process::id(),
         started_at: now(),
         hz,
+        snat: [settings.snat_ports.first, settings.snat_ports.last],
         ..Default::default()
     };
     maps.set_agent(&state)?;
@@ -146,13 +169,35 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (stop, stopped) = watch::channel(false);
     let mut servers = servers::start(&configuration, &health, &metrics, log_level, stopped);
 
-    let netlink = Netlink::open()?;
-    let mut attacher = Attacher::new(ebpf, pins, devices, mode)?;
-    attacher.replace(netlink.list().await?);
+    let hosts = if settings.netns_cookie == 0 {
+        hosts::Hosts::none()
+    } else {
+        hosts::Hosts::serve(&mut ebpf, &pins, cgroup_root.as_deref(), tcp_reset_dead)
+    };
+    let rules = Rules {
+        devices,
+        said: Said {
+            uplinks,
+            detect_local: configuration.detect_local.clone(),
+        },
+        xdp,
+        node: Vec::new(),
+    };
+    let mut devices = Devices {
+        netlink: Netlink::open()?,
+        locals: LocalsMap::take(&mut ebpf)?,
+        written: None,
+        attacher: Attacher::new(ebpf, pins, rules, mode)?,
+        detect_local: configuration.detect_local.clone(),
+        node_ip: configuration.node_ip,
+        count: metrics.own.devices.clone(),
+    };
+    let (addresses_in, addresses) = watch::channel(devices.start().await?);
     tracing::info!(
         node,
-        devices = attacher.attached(),
+        devices = devices.attacher.attached(),
         hz,
+        snat_ports = %settings.snat_ports,
         "the datapath is in place"
     );
 
@@ -160,9 +205,12 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (events_in, events) = mpsc::channel(1024);
     let (problems_in, source_problems) = watch::channel(Vec::new());
     let reporter = source.announce();
+    // Before anything the source says: the node's ports are on them.
+    devices::tell(&events_in, addresses.borrow().clone()).await;
+    tokio::spawn(devices::keep_telling(events_in.clone(), addresses));
     let source = tokio::spawn(source.run(restored, events_in, problems_in));
-    let devices = metrics.own.devices.clone();
-    let devices = tokio::spawn(devices::follow(netlink, attacher, devices));
+    let (node_in, node_object) = watch::channel(None);
+    let devices = tokio::spawn(devices.follow(node_object, addresses_in));
     let node_ports = NodePortSettings {
         addresses: configuration.node_port_addresses,
         node_ip: configuration.node_ip,
@@ -172,6 +220,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         observe::Observer::new(metrics, health.clone(), SystemTime::now()),
         service_health::ServiceHealths::new(node_ports, health),
         reporter,
+        hosts,
+        node_in,
         state,
         configuration.read_back_period,
     );
@@ -200,6 +250,21 @@ fn restored_assignments(maps: &KernelMaps) -> anyhow::Result<Vec<Assigned>> {
             cluster_ips,
         });
     Ok(assigned.collect())
+}
+
+/// The ports for SNAT: those that were asked for, else such as nobody else takes.
+fn choose_ports(asked: Option<SnatPorts>) -> SnatPorts {
+    let taken = Taken::of_kernel();
+    let ports = asked.or_else(|| taken.choose()).unwrap_or_default();
+    if !taken.is_clear_of(ports) {
+        tracing::warn!(
+            snat_ports = %ports,
+            "these are node ports as well, or ports that this node's sockets take by themselves \
+             (net.ipv4.ip_local_port_range): flows may collide; --snat-ports or net.ipv4.ip_local_reserved_ports \
+             keep them apart"
+        );
+    }
+    ports
 }
 
 /// `timeout` in seconds, rounded up.

@@ -8,7 +8,7 @@ use tokio::{
     time,
 };
 
-use super::{now, observe::Observer, service_health::ServiceHealths};
+use super::{hosts::Hosts, now, observe::Observer, service_health::ServiceHealths};
 use crate::{
     control::{
         problem::Problem,
@@ -16,6 +16,7 @@ use crate::{
     },
     datapath::tables::KernelMaps,
     health::Moment,
+    model::Node,
     source::{
         Event,
         kube::{About, Reporter, Severity},
@@ -37,6 +38,9 @@ pub(super) struct Sync {
     service_healths: ServiceHealths,
     /// Where events are told to, if there is a cluster.
     reporter: Option<Reporter>,
+    hosts: Hosts,
+    /// Where the Node object is told to.
+    node: watch::Sender<Option<Node>>,
     /// Problems already told, so that each is told once.
     known: Vec<Problem>,
     state: AgentState,
@@ -49,6 +53,8 @@ impl Sync {
         observer: Observer,
         service_healths: ServiceHealths,
         reporter: Option<Reporter>,
+        hosts: Hosts,
+        node: watch::Sender<Option<Node>>,
         state: AgentState,
         read_back_period: Duration,
     ) -> Self {
@@ -57,6 +63,8 @@ impl Sync {
             observer,
             service_healths,
             reporter,
+            hosts,
+            node,
             known: Vec::new(),
             state,
             read_back_period,
@@ -97,12 +105,28 @@ impl Sync {
             retry = report.next_retry;
             let unread = source_problems.borrow_and_update().len();
             let took = started.elapsed();
+            if report.is_somebody_gone {
+                self.hosts.release();
+            }
             self.observer.conclude(&report, took, unread, Moment::now());
             self.publish(report, unread)?;
             self.serve_health_checks();
+            self.tell_node();
             let again = self.service_healths.next_retry();
             retry = [retry, again].into_iter().flatten().min();
         }
+    }
+
+    /// Its addresses and podCIDRs are of use elsewhere.
+    fn tell_node(&self) {
+        let node = self.reconciler.index().node();
+        self.node.send_if_modified(|known| {
+            let is_changed = known.as_ref() != node;
+            if is_changed {
+                *known = node.cloned();
+            }
+            is_changed
+        });
     }
 
     /// Rules 83 and 84.

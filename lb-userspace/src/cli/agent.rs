@@ -9,7 +9,8 @@ use anyhow::Context as _;
 
 use super::{
     arguments::{
-        AgentArguments, DatapathArguments, Format, OutputArguments, ProxyArguments, TcMode,
+        AgentArguments, DatapathArguments, Format, HostRouting, OutputArguments, ProxyArguments,
+        TcMode, Xdp,
     },
     cleanup,
 };
@@ -19,7 +20,12 @@ use crate::{
         Configuration, Meaningless, Origin, file::ConfigFile, find_meaningless,
         kube_proxy::KubeProxyConfiguration, resolve,
     },
-    datapath::{attach::Mode, devices::Pattern, object::Sizes, pins::Pins},
+    datapath::{
+        attach::Mode,
+        devices::{Pattern, XdpMode},
+        object::Sizes,
+        pins::Pins,
+    },
     source::{self, manifests},
 };
 
@@ -88,6 +94,11 @@ pub(super) fn run(arguments: AgentArguments, pins: Pins) -> anyhow::Result<()> {
     };
     let DatapathArguments {
         devices,
+        uplinks,
+        xdp,
+        host_routing,
+        snat_ports,
+        cgroup_root,
         tc_mode,
         tcp_reset_dead_endpoints,
         max_services,
@@ -100,15 +111,22 @@ pub(super) fn run(arguments: AgentArguments, pins: Pins) -> anyhow::Result<()> {
         node,
         source,
         pins,
-        devices: devices
-            .iter()
-            .map(|text| Pattern::from(text.as_str()))
-            .collect(),
+        devices: patterns(&devices),
+        uplinks: patterns(&uplinks),
         mode: match tc_mode {
             TcMode::Auto => Mode::of_kernel(),
             TcMode::Tcx => Mode::Tcx,
             TcMode::Clsact => Mode::Clsact,
         },
+        xdp: match xdp {
+            Xdp::Auto => XdpMode::Auto,
+            Xdp::Native => XdpMode::Native,
+            Xdp::Generic => XdpMode::Generic,
+            Xdp::Off => XdpMode::Off,
+        },
+        host_routing: host_routing == HostRouting::Bpf,
+        snat_ports,
+        cgroup_root,
         sizes: Sizes {
             services: max_services,
             slots: max_slots,
@@ -127,6 +145,11 @@ pub(super) fn run(arguments: AgentArguments, pins: Pins) -> anyhow::Result<()> {
         .build()
         .context("cannot start the runtime")?
         .block_on(agent::run(options))
+}
+
+fn patterns(texts: &[String]) -> Vec<Pattern> {
+    let pattern = |text: &String| Pattern::from(text.as_str());
+    texts.iter().map(pattern).collect()
 }
 
 /// What flags or file say, before anything is filled in.

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::{
-    agent::{AgentArguments, DatapathArguments, LogArguments, LogFormat, TcMode},
+    agent::{AgentArguments, DatapathArguments, HostRouting, LogArguments, LogFormat, TcMode, Xdp},
     proxy::ProxyArguments,
 };
 use crate::datapath::pins::DEFAULT_DIR;

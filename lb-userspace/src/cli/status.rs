@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use lb_common::tables::{Device, SCHEMA_VERSION};
+use lb_common::tables::SCHEMA_VERSION;
 use serde::Serialize;
 
+mod devices;
+
+use self::devices::{DeviceRow, Skipped};
 use super::{
     arguments::OutputArguments,
     output::{print, table},
 };
-use crate::datapath::{pins::Pins, view::View};
+use crate::datapath::{cgroup, pins::Pins, view::View};
 
 /// Everything `duolb status` knows.
 #[derive(Debug, Serialize)]
@@ -18,6 +21,10 @@ struct Status {
     schema: u32,
     pins: String,
     devices: Vec<DeviceRow>,
+    /// Whether the node's own processes are served.
+    host_clients: bool,
+    /// Devices without the programs.
+    skipped: Vec<Skipped>,
     frontends: BTreeMap<&'static str, usize>,
     maps: Vec<MapRow>,
     verdicts: BTreeMap<&'static str, u64>,
@@ -37,14 +44,8 @@ struct Agent {
     started_at: u64,
     /// Objects it cannot serve as they are.
     problems: u32,
-}
-
-#[derive(Debug, Serialize)]
-struct DeviceRow {
-    name: String,
-    ifindex: u32,
-    mode: &'static str,
-    bridge: Option<String>,
+    /// First and last port that SNAT gives to clients.
+    snat_ports: [u16; 2],
 }
 
 #[derive(Debug, Serialize)]
@@ -64,6 +65,7 @@ pub(super) fn run(pins: Pins, output: OutputArguments) -> anyhow::Result<()> {
         let family = lb_common::address::Family::of(&frontend.address).name();
         *frontends.entry(family).or_default() += 1;
     }
+    let (devices, skipped) = devices::rows(view.devices()?)?;
     let status = Status {
         agent: Agent {
             running,
@@ -72,10 +74,13 @@ pub(super) fn run(pins: Pins, output: OutputArguments) -> anyhow::Result<()> {
             synced_at: state.synced_at,
             started_at: state.started_at,
             problems: state.problems,
+            snat_ports: state.snat,
         },
         schema: SCHEMA_VERSION,
         pins: pins.dir().display().to_string(),
-        devices: devices(&view)?,
+        host_clients: cgroup::is_attached(&pins),
+        devices,
+        skipped,
         frontends,
         maps: view
             .maps()?
@@ -93,30 +98,6 @@ pub(super) fn run(pins: Pins, output: OutputArguments) -> anyhow::Result<()> {
             .collect(),
     };
     print(output, &status, text)
-}
-
-fn devices(view: &View) -> anyhow::Result<Vec<DeviceRow>> {
-    let mut devices = view.devices()?;
-    devices.sort_unstable_by_key(|(ifindex, _)| *ifindex);
-    let row = |(ifindex, device): (u32, Device)| DeviceRow {
-        name: device_name(ifindex),
-        ifindex,
-        mode: if device.attached & Device::TCX != 0 {
-            "tcx"
-        } else {
-            "clsact"
-        },
-        bridge: (device.bridge != 0).then(|| device_name(device.bridge)),
-    };
-    Ok(devices.into_iter().map(row).collect())
-}
-
-/// The device's name in the network namespace that asks.
-fn device_name(ifindex: u32) -> String {
-    nix::net::if_::if_indextoname(ifindex).map_or_else(
-        |_| format!("#{ifindex}"),
-        |name| name.to_string_lossy().into_owned(),
-    )
 }
 
 fn text(status: &Status) -> String {
@@ -141,12 +122,16 @@ fn text(status: &Status) -> String {
         "Frontends  {} IPv4, {} IPv6\n",
         families["IPv4"], families["IPv6"]
     );
+    text += match status.host_clients {
+        true => "Processes  of the node itself are served\n",
+        false => "Processes  of the node itself are not served (the agent's log says why)\n",
+    };
+    let [first, last] = agent.snat_ports;
+    if last != 0 {
+        text += &format!("SNAT       ports {first}-{last}\n");
+    }
     text += &format!("Pins       {} (schema {})\n\n", status.pins, status.schema);
-    let devices = status.devices.iter().map(|device| {
-        let bridge = device.bridge.clone().unwrap_or_default();
-        [device.name.clone(), device.mode.to_owned(), bridge]
-    });
-    text += &table(["DEVICE", "ATTACHED BY", "PORT OF"], devices);
+    text += &devices::tables(&status.devices, &status.skipped);
     text += "\n";
     let maps = status.maps.iter().map(|map| {
         let used = map

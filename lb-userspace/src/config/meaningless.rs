@@ -35,20 +35,6 @@ const MEANINGLESS: &[(&str, &str, &str)] = &[
     ("nftables.masqueradeBit", "", NO_RULES),
     ("nftables.syncPeriod", "", AT_ONCE),
     ("nftables.minSyncPeriod", "", AT_ONCE),
-    ("iptables.masqueradeAll", "masquerade-all", NOT_YET),
-    ("nftables.masqueradeAll", "masquerade-all", NOT_YET),
-    ("clusterCIDR", "cluster-cidr", NOT_YET),
-    ("detectLocalMode", "detect-local-mode", NOT_YET),
-    (
-        "detectLocal.bridgeInterface",
-        "pod-bridge-interface",
-        NOT_YET,
-    ),
-    (
-        "detectLocal.interfaceNamePrefix",
-        "pod-interface-name-prefix",
-        NOT_YET,
-    ),
     ("ipvs", "", "ipvs is not used"),
     ("winkernel", "", "it is for Windows"),
     ("windowsRunAsService", "", "it is for Windows"),
@@ -73,8 +59,6 @@ const MEANINGLESS: &[(&str, &str, &str)] = &[
     ("logging.vmodule", "", "--log-level takes target=level"),
 ];
 
-/// These are kept and checked, so that a later version can act on them.
-const NOT_YET: &str = "it is for source NAT and traffic from outside, which are not served yet";
 const NO_RULES: &str = "there are no netfilter rules";
 const AT_ONCE: &str = "changes are written at once";
 const JSON: &str = "the API server is spoken to in JSON";

@@ -58,13 +58,13 @@ pub struct Configuration {
     pub bind_address_hard_fail: bool,
     /// Whether the log level may be changed from other machines, too.
     pub profiling: bool,
-    /// The node's primary address, if it was told (no effect before external frontends).
+    /// The node's primary address, if it was told; else its Node object says (rule 63).
     pub node_ip: Option<IpAddr>,
-    /// Whether all traffic to cluster IPs is masqueraded (rule 56; no effect before SNAT).
+    /// Whether all traffic to cluster IPs is masqueraded (rule 56).
     pub masquerade_all: bool,
-    /// How traffic of local pods is recognised (rule 59; no effect before SNAT).
+    /// How traffic of local pods is recognised (rule 59).
     pub detect_local: DetectLocal,
-    /// On which of the node's addresses node ports are served (rules 62-64; no effect before them).
+    /// On which of the node's addresses node ports are served (rules 62-64).
     pub node_port_addresses: Vec<NodePortAddress>,
     /// Score for the kernel's out-of-memory killer, -1000 to 1000.
     pub oom_score_adj: i32,

@@ -93,7 +93,7 @@ fn meaningless(text: &str) -> Vec<&'static str> {
 fn what_kubeadm_writes_is_understood_without_complaint() {
     let file = parse(KUBEADM);
     assert_eq!(file.unknown, Vec::<String>::new());
-    assert_eq!(meaningless(KUBEADM), ["clusterCIDR"]);
+    assert!(meaningless(KUBEADM).is_empty());
     let configuration = resolve_file(KUBEADM).unwrap();
     let expected = Configuration {
         proxy: configuration.proxy.clone(),

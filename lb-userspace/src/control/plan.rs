@@ -38,6 +38,7 @@ pub(super) use self::{
     entry::{Claim, Entry, Served},
     lists::Lists,
     merge::place,
+    sources::network_of,
     vip_ranges::RangePlanner,
 };
 pub use self::{

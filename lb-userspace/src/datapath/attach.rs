@@ -1,32 +1,39 @@
-//! The only file that attaches programs: one device at a time, in place of what was there before.
+//! The only place that attaches programs: one device at a time, in place of what was there before.
 //!
-//! tcx links (kernel 6.6) are pinned by ifindex and outlive the agent; a new agent swaps the program
-//! within the link, so no packet passes without one. Older kernels have filters of a clsact qdisc, which
-//! stay by themselves and are replaced by number.
+//! tcx links (kernel 6.6) and XDP links are pinned by ifindex and outlive the agent; a new agent swaps the
+//! program within the link, so no packet passes without one. Older kernels have filters of a clsact
+//! qdisc, which stay by themselves and are replaced by number.
+//!
+//! Here is what is kept of each device; how TC and XDP programs get onto one is in `tc` and `xdp`.
 
-use std::{error::Error, fs, io};
+mod error;
+mod tc;
+mod xdp;
 
-use aya::{
-    Ebpf,
-    programs::{
-        LinkOrder, ProgramError, SchedClassifier, TcAttachType,
-        links::{FdLink, LinkError, PinnedLink},
-        tc::{
-            NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle, qdisc_add_clsact,
-            qdisc_detach_program,
-        },
-    },
-    util::KernelVersion,
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    net::IpAddr,
+    path::PathBuf,
 };
+
+use aya::{Ebpf, util::KernelVersion};
 use lb_common::tables::Device;
 
+pub use self::tc::detach_clsact;
+use self::{
+    error::is_gone,
+    tc::{HOOKS, Hook},
+};
 use super::{
     DatapathError,
-    devices::{Link, Links, Pattern, Reason, Role, role},
+    devices::{Host, Plan, Reason, Rules, Wanted, own_addresses, role_name, wanted, xdp_name},
+    netlink::Change,
     object,
     pins::Pins,
     tables::DeviceMap,
 };
+use crate::model::NodeAddress;
 
 /// How programs are put on devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,43 +53,23 @@ impl Mode {
     }
 }
 
-/// The number under which our filters stand in a clsact qdisc, so that a new agent replaces them.
-const FILTER: NlOptions = NlOptions {
-    priority: 1,
-    handle: TcHandle::new(0, 1),
-    classid: None,
-};
-
-/// A hook: its program, its place, its name in the pin directory.
-struct Hook {
-    program: &'static str,
-    place: TcAttachType,
-    suffix: &'static str,
-}
-
-const HOOKS: [Hook; 2] = [
-    Hook {
-        program: "tc_ingress",
-        place: TcAttachType::Ingress,
-        suffix: "ingress",
-    },
-    Hook {
-        program: "tc_egress",
-        place: TcAttachType::Egress,
-        suffix: "egress",
-    },
-];
-
-/// Keeps the programs on the devices they belong on.
+/// Keeps the programs on the devices they belong on, and what they must know of them up to date.
 pub struct Attacher {
     ebpf: Ebpf,
     devices: DeviceMap,
     pins: Pins,
-    patterns: Vec<Pattern>,
+    rules: Rules,
     mode: Mode,
-    links: Links,
+    host: Host,
     /// What was done with each device, so that nothing is done or said twice.
-    done: std::collections::BTreeMap<u32, Role>,
+    done: BTreeMap<u32, Done>,
+}
+
+/// What was done with a device.
+struct Done {
+    wanted: Wanted,
+    /// Whether it succeeded.
+    is_served: bool,
 }
 
 impl Attacher {
@@ -93,77 +80,95 @@ impl Attacher {
     pub fn new(
         mut ebpf: Ebpf,
         pins: Pins,
-        patterns: Vec<Pattern>,
+        rules: Rules,
         mode: Mode,
     ) -> Result<Self, DatapathError> {
         let devices = DeviceMap::take(&mut ebpf)?;
-        let (links, done) = Default::default();
+        let (host, done) = Default::default();
         Ok(Self {
             ebpf,
             devices,
             pins,
-            patterns,
+            rules,
             mode,
-            links,
+            host,
             done,
         })
     }
 
     /// A new complete listing: attaches what is missing, forgets what is gone.
-    pub fn replace(&mut self, links: Links) {
+    pub fn replace(&mut self, host: Host) {
         for gone in self.devices.ifindexes() {
-            if !links.contains_key(&gone) {
-                self.remove(gone);
+            if !host.links.contains_key(&gone) {
+                self.forget(gone);
             }
         }
-        self.done.retain(|index, _| links.contains_key(index));
-        self.links = links;
+        self.done.retain(|index, _| host.links.contains_key(index));
+        self.host = host;
         self.settle();
     }
 
-    /// A device is there and looks like this.
-    pub fn put(&mut self, link: Link) {
-        self.links.insert(link.index, link);
-        self.settle();
-    }
-
-    /// A device is gone.
-    pub fn remove(&mut self, index: u32) {
-        self.devices.remove(index);
-        for hook in &HOOKS {
-            // The kernel has detached the program with the device; only the name is left.
-            let _ = fs::remove_file(self.pin(index, hook));
+    /// Takes note of a change; [`Self::settle`] acts on it. [`Change::Lost`] is none.
+    pub fn note(&mut self, change: Change) {
+        match change {
+            Change::Link(link) => {
+                self.host.links.insert(link.index, link);
+            }
+            Change::Gone(index) => {
+                self.forget(index);
+                self.host.links.remove(&index);
+                self.host.addresses.retain(|key, _| key.device != index);
+            }
+            Change::Address(key, state) => {
+                self.host.addresses.insert(key, state);
+            }
+            Change::AddressGone(key) => {
+                self.host.addresses.remove(&key);
+            }
+            Change::Lost => {}
         }
-        self.done.remove(&index);
-        if self.links.remove(&index).is_some() {
+    }
+
+    /// Packets to the rest of the world leave by these devices; [`Self::settle`] acts on it.
+    pub fn set_ways_out(&mut self, devices: BTreeSet<u32>) {
+        self.host.ways_out = devices;
+    }
+
+    /// The node has these addresses, as its Node object says, its primary ones first.
+    pub fn set_node(&mut self, addresses: Vec<IpAddr>) {
+        if self.rules.node != addresses {
+            self.rules.node = addresses;
             self.settle();
         }
     }
 
-    /// The devices that are served.
-    pub fn attached(&self) -> usize {
-        self.done
-            .values()
-            .filter(|role| matches!(role, Role::Attach { .. }))
-            .count()
+    /// The addresses that the node has, see [`own_addresses`].
+    pub fn addresses(&self) -> Vec<NodeAddress> {
+        own_addresses(&self.host)
     }
 
-    /// Makes what is done what should be. One device's role depends on others (bridges and their ports),
-    /// so all are looked at; only changes are acted on.
-    fn settle(&mut self) {
-        let wanted: Vec<(u32, Role)> = self
-            .links
-            .values()
-            .map(|link| (link.index, role(link, &self.links, &self.patterns)))
-            .filter(|(index, role)| self.done.get(index) != Some(role))
-            .collect();
-        for (index, role) in wanted {
-            let name = self.links[&index].name.clone();
-            match role {
-                Role::Attach { bridge } => match self.attach(index, &name, bridge) {
-                    Ok(()) => {
-                        tracing::info!(device = name, ifindex = index, bridge, mode = ?self.mode, "attached");
-                    }
+    /// Number of the devices that are served.
+    pub fn attached(&self) -> usize {
+        self.done.values().filter(|done| done.is_served).count()
+    }
+
+    /// Makes what is done what should be. What a device is depends on others (bridges and their ports,
+    /// addresses), so all are looked at; only changes are acted on.
+    pub fn settle(&mut self) {
+        for (index, wanted) in wanted(&self.host, &self.rules) {
+            let before = self.done.get(&index).map(|done| done.wanted);
+            if before == Some(wanted) {
+                continue;
+            }
+            let name = self.host.links[&index].name.clone();
+            let is_served = match (before, wanted) {
+                (Some(Wanted::Attach(before)), Wanted::Attach(plan))
+                    if before.layer == plan.layer && before.xdp == plan.xdp =>
+                {
+                    self.tell_anew(index, &name, &plan)
+                }
+                (_, Wanted::Attach(plan)) => match self.attach(index, &name, &plan) {
+                    Ok(()) => true,
                     // It vanishes while it is being attached: netlink says so next.
                     Err(error) if is_gone(&error) => {
                         tracing::debug!(device = name, "gone while being attached");
@@ -174,186 +179,147 @@ impl Attacher {
                             device = name,
                             "cannot attach, traffic by it is not served: {error}"
                         );
+                        false
                     }
                 },
-                Role::Skip(reason) => {
-                    if self.done.contains_key(&index) {
+                (_, Wanted::Skip(reason)) => {
+                    // By this agent or the one before it.
+                    if self.devices.attached(index) != 0 {
                         self.detach(index, &name);
                     }
-                    if reason == Reason::NoEthernet {
-                        tracing::warn!(device = name, "not served: {reason}");
+                    if reason == Reason::UnknownLayer {
+                        tracing::warn!(device = name, "not attached: {reason}");
                     } else {
                         tracing::debug!(device = name, "not attached: {reason}");
                     }
+                    false
                 }
-            }
-            self.done.insert(index, role);
+            };
+            self.done.insert(index, Done { wanted, is_served });
         }
     }
 
-    fn attach(&mut self, index: u32, name: &str, bridge: u32) -> Result<(), DatapathError> {
-        // First what the program must know, then the program.
-        let mut attached = match self.mode {
-            Mode::Tcx => Device::TCX,
-            Mode::Clsact => Device::CLSACT,
-        };
-        if self.mode == Mode::Clsact {
-            match qdisc_add_clsact(name) {
-                Ok(()) => attached |= Device::QDISC,
-                // Another agent's, another program's, or our own of before, which stays our own.
-                Err(error) if already_exists(&error) => {
-                    attached |= self.devices.attached(index) & Device::QDISC;
-                }
-                Err(error) => return Err(refused("tc_ingress", error.into())),
+    /// Only what the programs must know has changed.
+    fn tell_anew(&mut self, index: u32, name: &str, plan: &Plan) -> bool {
+        let attached = self.devices.attached(index);
+        match self.tell(index, plan, attached) {
+            Ok(()) => {
+                log(name, index, plan, attached, "changed");
+                self.done.get(&index).is_some_and(|done| done.is_served)
+            }
+            Err(error) => {
+                tracing::error!(device = name, "what is known of it is out of date: {error}");
+                false
             }
         }
-        self.devices.put(
-            index,
-            &Device {
-                bridge,
-                attached,
-                ..Device::default()
-            },
-        )?;
+    }
+
+    fn tell(&mut self, index: u32, plan: &Plan, attached: u32) -> Result<(), DatapathError> {
+        let device = Device {
+            attached,
+            ..plan.device
+        };
+        self.devices.put(index, &device)
+    }
+
+    /// First what the programs must know, then the programs.
+    fn attach(&mut self, index: u32, name: &str, plan: &Plan) -> Result<(), DatapathError> {
+        let before = self.devices.attached(index);
+        let by = match self.mode {
+            Mode::Tcx => Device::TCX,
+            Mode::Clsact => Device::CLSACT | tc::ensure_qdisc(name, before & Device::QDISC != 0)?,
+        };
+        self.tell(index, plan, by | before & xdp::BITS)?;
         for hook in &HOOKS {
-            let pin = self.pin(index, hook);
-            let program = object::program(&mut self.ebpf, hook.program)?;
-            match self.mode {
-                Mode::Tcx => attach_tcx(program, hook, name, &pin),
-                Mode::Clsact => attach_clsact(program, hook, name),
-            }?;
+            let pin = self.pin(index, hook.suffix);
+            let name_of = hook.program(plan.layer);
+            let program = object::program(&mut self.ebpf, name_of)?;
+            tc::attach(program, name_of, hook, name, self.mode, &pin)?;
         }
+        let xdp = self.attach_xdp(index, name, plan, by, before & xdp::BITS)?;
+        log(name, index, plan, by | xdp, "attached");
         Ok(())
     }
 
+    /// Brings XDP about as wanted; what came of it as bits of [`Device::attached`]. They are never set while no
+    /// program is there: others redirect packets to devices that have them.
+    fn attach_xdp(
+        &mut self,
+        index: u32,
+        name: &str,
+        plan: &Plan,
+        by: u32,
+        before: u32,
+    ) -> Result<u32, DatapathError> {
+        let pin = self.pin(index, xdp::SUFFIX);
+        if xdp::is_as_wanted(before, plan.xdp) {
+            let program = object::xdp_program(&mut self.ebpf)?;
+            if xdp::swap(program, name, &pin)? {
+                return Ok(before);
+            }
+        }
+        if before != 0 {
+            self.tell(index, plan, by)?;
+        }
+        xdp::detach(&pin);
+        if plan.xdp.is_empty() {
+            return Ok(0);
+        }
+        let bits = match object::xdp_program(&mut self.ebpf) {
+            Ok(program) => xdp::attach(program, index, name, &pin, plan.xdp)?,
+            Err(error) => {
+                tracing::warn!(device = name, "no XDP, TC serves: {error}");
+                Device::XDP_REFUSED
+            }
+        };
+        self.tell(index, plan, by | bits)?;
+        Ok(bits)
+    }
+
+    /// Takes the programs off a device.
     fn detach(&mut self, index: u32, name: &str) {
         tracing::info!(device = name, "detached");
+        self.unpin(index);
+        detach_clsact(name);
+    }
+
+    /// Forgets a device that is gone: the kernel has detached the programs with it, only the names are left.
+    fn forget(&mut self, index: u32) {
+        self.unpin(index);
+        self.done.remove(&index);
+    }
+
+    fn unpin(&mut self, index: u32) {
         self.devices.remove(index);
-        for hook in &HOOKS {
-            let _ = fs::remove_file(self.pin(index, hook));
-            let _ = qdisc_detach_program(name, hook.place, hook.program);
+        let suffixes = HOOKS.iter().map(|hook: &Hook| hook.suffix);
+        for suffix in suffixes.chain([xdp::SUFFIX]) {
+            let _ = fs::remove_file(self.pin(index, suffix));
         }
     }
 
-    fn pin(&self, index: u32, hook: &Hook) -> std::path::PathBuf {
-        self.pins.links().join(format!("{index}-{}", hook.suffix))
+    fn pin(&self, index: u32, suffix: &str) -> PathBuf {
+        self.pins.links().join(format!("{index}-{suffix}"))
     }
 }
 
-/// Removes our filters from a device of a stopped agent; tcx links go with their pins.
-pub fn detach_clsact(name: &str) {
-    for hook in &HOOKS {
-        let _ = qdisc_detach_program(name, hook.place, hook.program);
-    }
-}
-
-fn attach_tcx(
-    program: &mut SchedClassifier,
-    hook: &Hook,
-    device: &str,
-    pin: &std::path::Path,
-) -> Result<(), DatapathError> {
-    let refuse = |source: ProgramError| refused(hook.program, source);
-    if let Some(link) = find_pinned(pin).map_err(|error| unpinnable(pin, error))? {
-        match program.attach_to_link(link) {
-            Ok(id) => {
-                // The pin holds the link; our handle on it may go.
-                drop(program.take_link(id));
-                return Ok(());
-            }
-            // The link of a device that is gone, whose number was given away again.
-            Err(error) => {
-                tracing::debug!(device, "the pinned link is dead: {error}");
-                let _ = fs::remove_file(pin);
-            }
-        }
-    }
-    let order = TcAttachOptions::TcxOrder(LinkOrder::default());
-    let id = program
-        .attach_with_options(device, hook.place, order)
-        .map_err(refuse)?;
-    let link = program.take_link(id).map_err(refuse)?;
-    let link: FdLink = link
-        .try_into()
-        .map_err(|error: LinkError| unpinnable(pin, error))?;
-    link.pin(pin)
-        .map(drop)
-        .map_err(|error| unpinnable(pin, error))
-}
-
-fn unpinnable(
-    pin: &std::path::Path,
-    error: impl Into<Box<dyn Error + Send + Sync>>,
-) -> DatapathError {
-    DatapathError::Pin {
-        path: pin.to_owned(),
-        source: io::Error::other(error),
-    }
-}
-
-fn find_pinned(pin: &std::path::Path) -> Result<Option<SchedClassifierLink>, LinkError> {
-    match PinnedLink::from_pin(pin) {
-        Ok(link) => FdLink::from(link).try_into().map(Some),
-        Err(LinkError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => {
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-fn attach_clsact(
-    program: &mut SchedClassifier,
-    hook: &Hook,
-    device: &str,
-) -> Result<(), DatapathError> {
-    let refuse = |source: ProgramError| refused(hook.program, source);
-    let NlOptions {
-        priority,
-        handle,
-        classid,
-    } = FILTER;
-    let before = SchedClassifierLink::attached(device, hook.place, priority, handle, classid)
-        .map_err(|error| refuse(TcError::IoError(error).into()))?;
-    let id = match program.attach_to_link(before) {
-        Ok(id) => id,
-        Err(_) => program
-            .attach_with_options(device, hook.place, TcAttachOptions::Netlink(FILTER))
-            .map_err(refuse)?,
-    };
-    // The filter outlives the agent: its link must not detach it when it is dropped.
-    std::mem::forget(program.take_link(id).map_err(refuse)?);
-    Ok(())
-}
-
-fn refused(name: &'static str, source: ProgramError) -> DatapathError {
-    DatapathError::Program {
-        name,
-        source: Box::new(source),
-    }
-}
-
-fn already_exists(error: &TcError) -> bool {
-    matches!(error, TcError::AlreadyAttached) || find_errno(error) == Some(nix::libc::EEXIST)
-}
-
-/// Whether the error says that there is no such device.
-fn is_gone(error: &DatapathError) -> bool {
-    matches!(
-        find_errno(error),
-        Some(nix::libc::ENODEV | nix::libc::ENXIO)
-    )
-}
-
-/// The number of the kernel's error at the bottom of a chain.
-fn find_errno(error: &(dyn Error + 'static)) -> Option<i32> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(io) = error.downcast_ref::<io::Error>()
-            && let Some(errno) = io.raw_os_error()
-        {
-            return Some(errno);
-        }
-        next = error.source();
-    }
-    None
+/// Says what a device is now.
+fn log(name: &str, ifindex: u32, plan: &Plan, attached: u32, what: &str) {
+    let Device {
+        bridge,
+        role,
+        v4,
+        v6,
+        ..
+    } = plan.device;
+    tracing::info!(
+        device = name,
+        ifindex,
+        bridge,
+        role = role_name(role),
+        xdp = xdp_name(attached),
+        snat_v4 = ?v4,
+        snat_v6 = ?v6,
+        mode = if attached & Device::TCX != 0 { "tcx" } else { "clsact" },
+        "{what}"
+    );
 }

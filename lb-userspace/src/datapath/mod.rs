@@ -1,17 +1,21 @@
 //! The kernel side as the agent sees it: programs, maps, pins, devices.
 //!
-//! The only room that knows aya. One place writes maps (`tables`, many elements at once through `batch`), one attaches programs (`attach`), one
+//! The only room that knows aya. One place writes maps (`tables`, many elements at once through `batch`), one attaches programs (`attach`; those for the node's own processes: `cgroup`), one
 //! loads them (`object`); `pins` knows where everything stands in bpffs, so that the reading commands
 //! need no agent.
 
 pub mod attach;
 mod batch;
+pub mod cgroup;
 pub mod clock;
 pub mod devices;
 pub mod log;
 pub mod netlink;
+pub mod netns;
 pub mod object;
 pub mod pins;
+pub mod snat_ports;
+pub mod sockets;
 pub mod tables;
 pub mod view;
 
@@ -72,6 +76,12 @@ pub enum DatapathError {
         /// What the kernel said.
         source: Box<ProgramError>,
     },
+    /// A program is not in the object: it was built from other sources than this one.
+    #[error("program {name} is not in the object that duolb was built with")]
+    Missing {
+        /// Its name.
+        name: &'static str,
+    },
     /// A map could not be opened.
     #[error("map {name}: {source}")]
     Map {
@@ -80,6 +90,9 @@ pub enum DatapathError {
         /// What the kernel said.
         source: Box<MapError>,
     },
+    /// There are no cgroups to serve processes from.
+    #[error("cgroups: {0}")]
+    Cgroup(std::io::Error),
     /// The programs' log cannot be read.
     #[error("the programs' log: {0}")]
     Log(String),

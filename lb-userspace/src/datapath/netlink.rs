@@ -1,29 +1,48 @@
-//! The kernel's list of devices, and word of every change to it.
+//! The kernel's list of devices and addresses, and word of every change to it.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use rtnetlink::{
-    Handle, MulticastGroup, new_multicast_connection,
+    Handle, MulticastGroup, RouteMessageBuilder, new_multicast_connection,
     packet_route::{
         RouteNetlinkMessage,
-        link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage},
+        address::{AddressAttribute, AddressFlags, AddressMessage},
+        link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage},
+        route::{RouteAttribute, RouteMessage},
     },
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time};
 
 use super::{
     DatapathError,
-    devices::{Link, Links},
+    devices::{AddressKey, AddressState, Host, Link, LinkLayer},
 };
 
-/// A change to the list of devices.
+/// A listing that takes longer has lost part of its answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Addresses that nobody has (RFC 5737, RFC 3849): the route to them is the one to the rest of the world.
+const SOMEWHERE: (Ipv4Addr, Ipv6Addr) = (
+    Ipv4Addr::new(198, 51, 100, 1),
+    Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1),
+);
+
+/// A change to the list of devices and addresses.
 #[derive(Clone, Debug)]
 pub enum Change {
     /// The device is there and looks like this.
     Link(Link),
-    /// The device is gone.
+    /// The device is gone, and its addresses with it.
     Gone(u32),
+    /// The address is there and looks like this.
+    Address(AddressKey, AddressState),
+    /// The address is gone.
+    AddressGone(AddressKey),
     /// Changes were lost, list anew.
     Lost,
 }
@@ -41,7 +60,12 @@ impl Netlink {
     /// # Errors
     /// [`DatapathError::Netlink`].
     pub fn open() -> Result<Self, DatapathError> {
-        let (connection, handle, mut messages) = new_multicast_connection(&[MulticastGroup::Link])
+        let groups = [
+            MulticastGroup::Link,
+            MulticastGroup::Ipv4Ifaddr,
+            MulticastGroup::Ipv6Ifaddr,
+        ];
+        let (connection, handle, mut messages) = new_multicast_connection(&groups)
             .map_err(|error| DatapathError::Netlink(error.to_string()))?;
         tokio::spawn(connection);
         let (sender, changes) = mpsc::channel(1024);
@@ -49,18 +73,11 @@ impl Netlink {
             while let Some((message, _)) = messages.next().await {
                 use rtnetlink::packet_core::NetlinkPayload::{InnerMessage, Overrun};
                 let change = match message.payload {
-                    InnerMessage(RouteNetlinkMessage::NewLink(link)) => Change::Link(parse(link)),
-                    InnerMessage(RouteNetlinkMessage::DelLink(link)) => {
-                        // A bridge says so, too, when a device ceases to be its port.
-                        if is_bridge_notice(&link) {
-                            Change::Lost
-                        } else {
-                            Change::Gone(link.header.index)
-                        }
-                    }
-                    Overrun(_) => Change::Lost,
-                    _ => continue,
+                    InnerMessage(message) => change(message),
+                    Overrun(_) => Some(Change::Lost),
+                    _ => None,
                 };
+                let Some(change) = change else { continue };
                 if sender.send(change).await.is_err() {
                     return;
                 }
@@ -69,24 +86,50 @@ impl Netlink {
         Ok(Self { handle, changes })
     }
 
-    /// All devices there are.
+    /// All devices and addresses there are.
     ///
     /// # Errors
     /// [`DatapathError::Netlink`].
-    pub async fn list(&self) -> Result<Links, DatapathError> {
-        let links: Vec<LinkMessage> = self
-            .handle
-            .link()
-            .get()
-            .execute()
-            .try_collect()
+    pub async fn list(&self) -> Result<Host, DatapathError> {
+        let listing = async {
+            let links: Vec<LinkMessage> = self.handle.link().get().execute().try_collect().await?;
+            let addresses: Vec<AddressMessage> =
+                self.handle.address().get().execute().try_collect().await?;
+            Ok::<_, rtnetlink::Error>((links, addresses))
+        };
+        let (links, addresses) = time::timeout(PATIENCE, listing)
             .await
+            .map_err(|_| DatapathError::Netlink("the kernel's answer was lost".to_owned()))?
             .map_err(|error| DatapathError::Netlink(error.to_string()))?;
-        Ok(links
-            .into_iter()
-            .map(parse)
-            .map(|link| (link.index, link))
-            .collect::<BTreeMap<_, _>>())
+        let links = links.into_iter().map(parse_link);
+        Ok(Host {
+            links: links.map(|link| (link.index, link)).collect(),
+            addresses: addresses.into_iter().filter_map(parse_address).collect(),
+            ways_out: self.find_ways_out().await,
+        })
+    }
+
+    /// The devices that packets to the rest of the world leave by now, one a family. Asked for and not followed:
+    /// the routes of a node may be very many, and change all the time.
+    pub async fn find_ways_out(&self) -> BTreeSet<u32> {
+        let (v4, v6) = SOMEWHERE;
+        let v4 = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(v4, 32);
+        let v6 = RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(v6, 128);
+        let ask = async |message: RouteMessage| {
+            let mut answers = Box::pin(self.handle.route().get(message).execute());
+            // That there is no route is an answer, too.
+            let answer = time::timeout(PATIENCE, answers.try_next()).await;
+            let route = answer.ok()?.ok()??;
+            route
+                .attributes
+                .iter()
+                .find_map(|attribute| match attribute {
+                    RouteAttribute::Oif(index) => Some(*index),
+                    _ => None,
+                })
+        };
+        let found = [ask(v4.build()).await, ask(v6.build()).await];
+        found.into_iter().flatten().collect()
     }
 
     /// Removes a device's clsact qdisc, and with it all its filters.
@@ -107,19 +150,34 @@ impl Netlink {
     }
 }
 
+fn change(message: RouteNetlinkMessage) -> Option<Change> {
+    Some(match message {
+        // What a bridge says of its ports leaves out what they are; the port itself says it all.
+        RouteNetlinkMessage::NewLink(link) if is_bridge_notice(&link) => return None,
+        RouteNetlinkMessage::NewLink(link) => Change::Link(parse_link(link)),
+        // A bridge says so, too, when a device ceases to be its port.
+        RouteNetlinkMessage::DelLink(link) if is_bridge_notice(&link) => Change::Lost,
+        RouteNetlinkMessage::DelLink(link) => Change::Gone(link.header.index),
+        RouteNetlinkMessage::NewAddress(address) => {
+            let (key, state) = parse_address(address)?;
+            Change::Address(key, state)
+        }
+        RouteNetlinkMessage::DelAddress(address) => Change::AddressGone(parse_address(address)?.0),
+        _ => return None,
+    })
+}
+
 fn is_bridge_notice(message: &LinkMessage) -> bool {
     message.header.interface_family == rtnetlink::packet_route::AddressFamily::Bridge
 }
 
-fn parse(message: LinkMessage) -> Link {
+fn parse_link(message: LinkMessage) -> Link {
     let header = &message.header;
     let mut link = Link {
         index: header.index,
-        name: String::new(),
-        kind: String::new(),
-        is_ethernet: header.link_layer_type == LinkLayerType::Ether,
+        layer: layer(header.link_layer_type),
         is_loopback: header.flags.contains(LinkFlags::Loopback),
-        master: None,
+        ..Link::default()
     };
     for attribute in message.attributes {
         match attribute {
@@ -127,10 +185,11 @@ fn parse(message: LinkMessage) -> Link {
             LinkAttribute::Controller(index) => {
                 link.master = Some(index).filter(|index| *index != 0)
             }
+            LinkAttribute::LinkNetNsId(_) => link.is_peer_elsewhere = true,
             LinkAttribute::LinkInfo(infos) => {
                 for info in infos {
                     if let LinkInfo::Kind(kind) = info {
-                        link.kind = kind_name(&kind);
+                        link.kind = kind.to_string();
                     }
                 }
             }
@@ -140,6 +199,43 @@ fn parse(message: LinkMessage) -> Link {
     link
 }
 
-fn kind_name(kind: &InfoKind) -> String {
-    kind.to_string()
+/// What frames of such a device begin with, as TC sees them.
+const fn layer(kind: LinkLayerType) -> LinkLayer {
+    use LinkLayerType::{Ether, Ip6gre, Ipgre, None, Ppp, Rawip, Sit, Tunnel, Tunnel6};
+    match kind {
+        Ether => LinkLayer::Ethernet,
+        // wireguard and tun say "none".
+        None | Rawip | Tunnel | Tunnel6 | Sit | Ipgre | Ip6gre | Ppp => LinkLayer::Ip,
+        _ => LinkLayer::Other,
+    }
+}
+
+fn parse_address(message: AddressMessage) -> Option<(AddressKey, AddressState)> {
+    use rtnetlink::packet_route::address::AddressScope::{Host, Link, Nowhere};
+    let header = message.header;
+    let (mut address, mut local): (Option<IpAddr>, Option<IpAddr>) = (None, None);
+    let mut flags = AddressFlags::from_bits_retain(header.flags.bits().into());
+    for attribute in message.attributes {
+        match attribute {
+            AddressAttribute::Address(ip) => address = Some(ip),
+            // With a point-to-point device the former is the other end's.
+            AddressAttribute::Local(ip) => local = Some(ip),
+            AddressAttribute::Flags(all) => flags = all,
+            _ => {}
+        }
+    }
+    let key = AddressKey {
+        device: header.index,
+        ip: local.or(address)?,
+        prefix: header.prefix_len,
+    };
+    let is_tentative = flags.contains(AddressFlags::Dadfailed)
+        || flags.contains(AddressFlags::Tentative) && !flags.contains(AddressFlags::Optimistic);
+    let state = AddressState {
+        is_scoped: matches!(header.scope, Link | Host | Nowhere),
+        is_secondary: flags.contains(AddressFlags::Secondary),
+        is_deprecated: flags.contains(AddressFlags::Deprecated),
+        is_tentative,
+    };
+    Some((key, state))
 }

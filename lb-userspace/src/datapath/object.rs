@@ -9,14 +9,15 @@ use std::io;
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
     maps::{Map, MapInfo},
-    programs::{ProgramError, SchedClassifier},
+    programs::{Program, ProgramError, SchedClassifier, Xdp},
+    util::KernelVersion,
 };
 use lb_common::{
     flow::{tick_shift, ticks_of},
     tables::{MAX_ENDPOINTS, SCHEMA_VERSION},
 };
 
-use super::{DatapathError, pins::Pins};
+use super::{DatapathError, pins::Pins, snat_ports::SnatPorts};
 
 /// Programs and maps, compiled for BPF by the build script.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-ebpf.o"));
@@ -72,12 +73,16 @@ pub struct Settings {
     pub tcp_timeout_seconds: u32,
     /// Seconds of silence after which a UDP flow is forgotten.
     pub udp_timeout_seconds: u32,
-    /// Ports that SNAT gives to clients: the first one, and how many there are.
-    pub snat_ports: (u16, u16),
+    /// Ports that SNAT gives to clients.
+    pub snat_ports: SnatPorts,
     /// Whether every client of a cluster IP gets an address of this node (rule 56).
     pub masquerade_all: bool,
-    /// Whether packets skip the stack where they can.
+    /// Whether packets of services skip the stack where they can.
     pub host_routing: bool,
+    /// Cookie of the network namespace that is served, see [`super::netns`]; 0: its own sockets are not.
+    pub netns_cookie: u64,
+    /// Whether programs may say which error a system call ends with; else it is always "not permitted".
+    pub set_retval: bool,
 }
 
 impl Default for Settings {
@@ -91,9 +96,13 @@ impl Default for Settings {
             tcp_reset_dead: false,
             tcp_timeout_seconds: 86_400,
             udp_timeout_seconds: 180,
-            snat_ports: (11_000, 19_000),
+            snat_ports: SnatPorts::default(),
             masquerade_all: false,
             host_routing: false,
+            netns_cookie: 0,
+            // Commit b44123b4a3dc "bpf: Add cgroup helpers bpf_{get,set}_retval to get/set syscall return value".
+            set_retval: KernelVersion::current()
+                .is_ok_and(|kernel| kernel >= KernelVersion::new(5, 18, 0)),
         }
     }
 }
@@ -126,8 +135,14 @@ pub const MAPS: &[&str] = &[
     "AGENT",
 ];
 
-/// The TC programs.
+/// The TC programs for devices with an Ethernet header.
 pub const PROGRAMS: &[&str] = &["tc_ingress", "tc_egress"];
+
+/// The TC programs for devices without.
+pub const IP_PROGRAMS: &[&str] = &["tc_ingress_l3", "tc_egress_l3"];
+
+/// The XDP program. Those of cgroups are in [`super::cgroup`].
+pub const XDP_PROGRAM: &str = "xdp_ingress";
 
 /// Loads the object; with `pins`, onto the maps pinned there, pinning those that are not yet.
 ///
@@ -145,12 +160,15 @@ pub fn load(settings: &Settings, pins: Option<&Pins>) -> Result<Ebpf, DatapathEr
         snat_ports,
         masquerade_all,
         host_routing,
+        netns_cookie,
+        set_retval,
     } = settings;
     let shift = tick_shift(*hz);
     let tcp_reset_dead = u32::from(*tcp_reset_dead);
     let tcp_timeout = ticks_of(*tcp_timeout_seconds, *hz);
     let udp_timeout = ticks_of(*udp_timeout_seconds, *hz);
-    let (snat_first, snat_count) = (u32::from(snat_ports.0), u32::from(snat_ports.1));
+    let (snat_first, snat_count) = (u32::from(snat_ports.first), snat_ports.count());
+    let set_retval = u32::from(*set_retval);
     let masquerade_all = u32::from(*masquerade_all);
     let host_routing = u32::from(*host_routing);
     let level = if *log { aya_log::Level::Trace as u8 } else { 0 };
@@ -166,7 +184,9 @@ pub fn load(settings: &Settings, pins: Option<&Pins>) -> Result<Ebpf, DatapathEr
         .override_global("SNAT_FIRST", &snat_first, true)
         .override_global("SNAT_COUNT", &snat_count, true)
         .override_global("MASQUERADE_ALL", &masquerade_all, true)
-        .override_global("HOST_ROUTING", &host_routing, false)
+        .override_global("HOST_ROUTING", &host_routing, true)
+        .override_global("NETNS_COOKIE", netns_cookie, true)
+        .override_global("HAS_SET_RETVAL", &set_retval, true)
         .override_global(aya_log::LEVEL, &level, true);
     for name in MAPS {
         if let Some(entries) = entries(name, sizes) {
@@ -183,28 +203,52 @@ pub fn load(settings: &Settings, pins: Option<&Pins>) -> Result<Ebpf, DatapathEr
     for name in PROGRAMS {
         load_program(&mut ebpf, name)?;
     }
+    for name in IP_PROGRAMS {
+        if ebpf.program(name).is_some() {
+            load_program(&mut ebpf, name)?;
+        }
+    }
+    // TC serves what XDP does not: before kernel 5.18, which has no multi-buffer frames, all of it.
+    if let Err(error) = load_xdp(&mut ebpf) {
+        tracing::warn!("no XDP, TC serves: {error}");
+    }
     Ok(ebpf)
 }
 
-/// Loads one program, again if a signal came in between: the verifier stops for any that is pending and
-/// leaves it to the caller to ask once more (EAGAIN; libbpf does the same).
 fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), DatapathError> {
     let program = program(ebpf, name)?;
-    let mut result = program.load();
+    try_to_load(|| program.load()).map_err(|source| failed(name, source))
+}
+
+fn load_xdp(ebpf: &mut Ebpf) -> Result<(), DatapathError> {
+    let program = find::<Xdp>(ebpf, XDP_PROGRAM)?;
+    try_to_load(|| program.load()).map_err(|source| failed(XDP_PROGRAM, source))
+}
+
+/// Loads a program, again if a signal came in between: the verifier stops for any that is pending and
+/// leaves it to the caller to ask once more (EAGAIN; libbpf does the same).
+pub(super) fn try_to_load(
+    mut load: impl FnMut() -> Result<(), ProgramError>,
+) -> Result<(), ProgramError> {
+    let mut result = load();
     for _ in 1..LOAD_TRIES {
         match &result {
             Err(ProgramError::LoadError { io_error, .. })
                 if io_error.kind() == io::ErrorKind::WouldBlock =>
             {
-                result = program.load();
+                result = load();
             }
             _ => break,
         }
     }
-    result.map_err(|source| DatapathError::Program {
+    result
+}
+
+pub(super) fn failed(name: &'static str, source: ProgramError) -> DatapathError {
+    DatapathError::Program {
         name,
         source: Box::new(source),
-    })
+    }
 }
 
 /// Loads the object for its program `clock` alone, with maps of its own that go with it.
@@ -217,22 +261,41 @@ pub fn load_clock() -> Result<Ebpf, DatapathError> {
     Ok(ebpf)
 }
 
-/// The program of that name.
+/// The TC program of that name.
 ///
 /// # Errors
-/// [`DatapathError::Program`], never for a name of [`PROGRAMS`].
+/// [`DatapathError::Missing`] or [`DatapathError::Program`], never for a name of [`PROGRAMS`].
 pub fn program<'a>(
     ebpf: &'a mut Ebpf,
     name: &'static str,
 ) -> Result<&'a mut SchedClassifier, DatapathError> {
-    let missing = ProgramError::UnexpectedProgramType;
+    find(ebpf, name)
+}
+
+/// The XDP program.
+///
+/// # Errors
+/// [`DatapathError::Program`] if the kernel refused it.
+pub fn xdp_program(ebpf: &mut Ebpf) -> Result<&mut Xdp, DatapathError> {
+    let program = find::<Xdp>(ebpf, XDP_PROGRAM)?;
+    match program.fd().map(drop) {
+        Ok(()) => Ok(program),
+        Err(source) => Err(failed(XDP_PROGRAM, source)),
+    }
+}
+
+/// The program of that name and kind.
+pub(super) fn find<'a, P>(
+    ebpf: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<&'a mut P, DatapathError>
+where
+    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+{
     ebpf.program_mut(name)
-        .ok_or(missing)
-        .and_then(TryInto::try_into)
-        .map_err(|source| DatapathError::Program {
-            name,
-            source: Box::new(source),
-        })
+        .ok_or(DatapathError::Missing { name })?
+        .try_into()
+        .map_err(|source| failed(name, source))
 }
 
 /// Takes a map out of the object.

@@ -3,6 +3,9 @@
 //! What belongs to a family is in `family`; here is what they share, and what the agent writes besides.
 
 mod family;
+mod locals;
+
+pub use self::locals::LocalsMap;
 
 pub(super) use self::family::read_sources;
 

@@ -4,9 +4,10 @@
 //! may be used for its list. Slots that a frontend in force leads to are not written, nor those that one
 //! has led to until this or the last plan (a packet may still be on its way there); the same goes for
 //! endpoints, of which an id never changes what it stands for. A frontend that is put leads to slots of
-//! its own service port and to a record.
+//! its own service port and to a record. Source ranges are there before a frontend that asks for them, and go
+//! after it.
 
-use duolb::control::maps::{FamilyDump, FamilyMaps, Maps, MapsError, fake::FakeMaps};
+use duolb::control::maps::{FamilyDump, FamilyMaps, Maps, MapsError, SourceRange, fake::FakeMaps};
 use lb_common::{
     address::{Address, Family, V4, V6},
     tables::{
@@ -54,8 +55,27 @@ impl AuditedMaps {
             .into_iter()
             .find(|(other, _)| other == key);
         if let Some((_, value)) = before {
-            self.past[1].push((A::FAMILY, value.slot_base, value.slot_count));
+            for (base, count) in ranges(&value) {
+                self.past[1].push((A::FAMILY, base, count));
+            }
         }
+    }
+}
+
+impl AuditedMaps {
+    /// Panics if a frontend asks who may use it, and nobody may.
+    fn check_admitted<A: Address>(&self, value: &Frontend)
+    where
+        FakeMaps: FamilyMaps<A>,
+    {
+        let sources = dump::<A>(&self.inner).sources;
+        let mut own = sources.iter();
+        // Where there is no room for its ranges nobody is admitted, rather than everybody.
+        let capacity = FamilyMaps::<A>::source_capacity(&self.inner) as usize;
+        let is_admitted = value.flags & Frontend::SOURCE_RANGES == 0
+            || own.any(|range| range.source.service == value.service)
+            || sources.len() + MOST_SOURCES > capacity;
+        assert!(is_admitted, "{value:?} admits nobody");
     }
 }
 
@@ -69,13 +89,18 @@ where
 /// Panics unless every frontend leads to where it should.
 fn check_ways<A: Address>(dump: &FamilyDump<A>) {
     for (key, value) in &dump.frontends {
-        let needed = if value.flags & Frontend::LOCAL != 0 {
-            Endpoint::<A>::LOCAL
+        let is_local = value.flags & (Frontend::LOCAL | Frontend::SPLIT) != 0;
+        let needed = if is_local {
+            [Endpoint::<A>::LOCAL, Endpoint::<A>::CLUSTER]
         } else {
-            Endpoint::<A>::CLUSTER
+            [Endpoint::<A>::CLUSTER; 2]
         };
-        let range = value.slot_base as usize..(value.slot_base + value.slot_count) as usize;
-        for id in &dump.slots[range] {
+        let ways = ranges(value).into_iter().zip(needed);
+        let ids = ways.flat_map(|((base, count), needed)| {
+            let range = base as usize..(base + count) as usize;
+            dump.slots[range].iter().map(move |id| (id, needed))
+        });
+        for (id, needed) in ids {
             let endpoint = dump.endpoints[endpoint_index(*id) as usize];
             let is_right = endpoint.id == *id
                 && endpoint.service == value.service
@@ -87,6 +112,18 @@ fn check_ways<A: Address>(dump: &FamilyDump<A>) {
         }
     }
 }
+
+/// The slots that a frontend leads to, and those for clients inside.
+fn ranges(value: &Frontend) -> [(u32, u32); 2] {
+    assert!(value.inner_count == 0 || value.flags & Frontend::SPLIT != 0);
+    [
+        (value.slot_base, value.slot_count),
+        (value.inner_base, value.inner_count),
+    ]
+}
+
+/// The most source ranges of one service port and family in these tests.
+const MOST_SOURCES: usize = 3;
 
 fn overlap((a, a_len): (u32, u32), (b, b_len): (u32, u32)) -> bool {
     a_len > 0 && b_len > 0 && a < b + b_len && b < a + a_len
@@ -107,11 +144,12 @@ where
     fn write_slots(&mut self, base: u32, ids: &[u32]) -> Result<(), MapsError> {
         let written = (base, u32::try_from(ids.len()).unwrap());
         for (key, value) in dump::<A>(&self.inner).frontends {
-            let range = (value.slot_base, value.slot_count);
-            assert!(
-                !overlap(written, range),
-                "slots of {key:?} are overwritten: {written:?}"
-            );
+            for range in ranges(&value) {
+                assert!(
+                    !overlap(written, range),
+                    "slots of {key:?} are overwritten: {written:?}"
+                );
+            }
         }
         let past = self.past.iter().flatten().filter(|_| self.watches_past);
         for (family, base, len) in past.filter(|(family, ..)| *family == A::FAMILY) {
@@ -184,12 +222,14 @@ where
     }
 
     fn put_frontend(&mut self, key: &FrontendKey<A>, value: &Frontend) -> Result<(), MapsError> {
-        let owned = (value.slot_base, value.slot_count);
+        let owned = ranges(value);
         for (other, before) in dump::<A>(&self.inner).frontends {
-            let range = (before.slot_base, before.slot_count);
             // Frontends of one service port share its slots.
             let is_own = before.service == value.service;
-            let sound = other == *key || is_own || !overlap(owned, range);
+            let mut pairs = ranges(&before)
+                .into_iter()
+                .flat_map(|range| owned.map(|owned| (owned, range)));
+            let sound = other == *key || is_own || !pairs.any(|(a, b)| overlap(a, b));
             assert!(sound, "{key:?} and {other:?} share slots");
         }
         assert!(
@@ -199,7 +239,8 @@ where
         let range_is_kept = dump::<A>(&self.inner)
             .frontends
             .iter()
-            .any(|(other, before)| other == key && (before.slot_base, before.slot_count) == owned);
+            .any(|(other, before)| other == key && ranges(before) == owned);
+        self.check_admitted::<A>(value);
         if !range_is_kept {
             self.leave(key);
         }
@@ -210,6 +251,22 @@ where
 
     fn write_ranges(&mut self, ranges: &[VipRange<A>]) -> Result<(), MapsError> {
         self.inner.write_ranges(ranges)
+    }
+
+    fn source_capacity(&self) -> u32 {
+        self.inner.source_capacity()
+    }
+
+    fn put_sources(&mut self, sources: &[SourceRange<A>]) -> Result<(), MapsError> {
+        self.inner.put_sources(sources)
+    }
+
+    fn remove_sources(&mut self, sources: &[SourceRange<A>]) -> Result<(), MapsError> {
+        self.inner.remove_sources(sources)?;
+        for (_, value) in dump::<A>(&self.inner).frontends {
+            self.check_admitted::<A>(&value);
+        }
+        Ok(())
     }
 
     fn remove_frontend(&mut self, key: &FrontendKey<A>) -> Result<(), MapsError> {

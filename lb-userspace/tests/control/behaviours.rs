@@ -8,6 +8,7 @@ use duolb::{
             fake::{Calls, FakeMaps},
             faulty::FaultyMaps,
         },
+        node_ports::NodePortSettings,
         reconcile::{Reconciler, SyncReport},
     },
     source::Event,
@@ -33,12 +34,17 @@ fn run<M: Audited>(name: &str, steps: &[Step], wrap: impl Fn(AuditedMaps) -> M, 
         (services, frontends, slots) = (*s, *f, *n);
     }
     let maps = AuditedMaps::new(FakeMaps::new(services, frontends, slots), counts);
+    let mut settings = NodePortSettings::default();
     let mut agent = Reconciler::new(wrap(maps), crate::NODE);
     for (at, step) in steps.iter().enumerate() {
         match step {
             Step::Maps { .. } => assert_eq!(at, 0, "{name}: sizes come first"),
+            Step::NodePorts(addresses) => {
+                settings.addresses.clone_from(addresses);
+                agent = agent.with_node_ports(settings.clone());
+            }
             Step::Event(event) => agent.handle(Event::clone(event)),
-            Step::Restart => agent = restart(agent),
+            Step::Restart => agent = restart(agent).with_node_ports(settings.clone()),
             Step::Expect { calls, lines } => {
                 let report = if agent.index().is_complete() {
                     sync(&mut agent, &mut now)

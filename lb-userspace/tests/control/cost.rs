@@ -8,8 +8,8 @@ use duolb::{
         reconcile::Reconciler,
     },
     model::{
-        Conditions, EndpointSlice, ObjectKey, Protocol, Service, ServiceKind, ServicePort,
-        SliceEndpoint, SlicePort,
+        Conditions, EndpointSlice, NodeAddress, ObjectKey, Protocol, Service, ServiceKind,
+        ServicePort, SliceEndpoint, SlicePort,
     },
     source::Event,
 };
@@ -139,6 +139,59 @@ fn a_slice_whose_endpoints_are_all_replaced_costs_four_calls_however_many_ports_
     };
     assert_eq!(cost(10), expected);
     assert_eq!(cost(10_000), expected);
+}
+
+#[test]
+fn a_changed_address_of_the_node_costs_in_proportion_to_node_ports_and_a_changed_endpoint_what_it_ever_did()
+ {
+    let address = |last| NodeAddress {
+        ip: [192, 168, 0, last].into(),
+    };
+    let cost = |services| {
+        let mut agent = agent_with(services, 3);
+        agent.handle(Event::NodeAddresses(vec![address(1)]));
+        for i in 0..5 {
+            let mut service = service(i);
+            service.kind = ServiceKind::NodePort;
+            service.ports[0].node_port = 30_000 + i;
+            agent.handle(Event::ApplyService(service));
+        }
+        agent.sync(Instant::now());
+        let mut costs = Vec::new();
+        for event in [
+            Event::NodeAddresses(vec![address(1), address(2)]),
+            Event::NodeAddresses(vec![address(2)]),
+            Event::NodeAddresses(vec![address(2)]),
+            Event::ApplySlice(slice(3, 4)),
+        ] {
+            agent.maps_mut().take_calls();
+            agent.handle(event);
+            let ops = agent.sync(Instant::now()).ops;
+            costs.push((ops, agent.maps_mut().take_calls()));
+        }
+        costs
+    };
+    let few = cost(10);
+    let puts = Calls {
+        put_frontend: 1,
+        ..Calls::default()
+    };
+    let removals = Calls {
+        remove_frontend: 5,
+        ..Calls::default()
+    };
+    let endpoint = Calls {
+        put_endpoints: 1,
+        endpoints: 1,
+        write_slots: 1,
+        slots: 4,
+        put_frontend: 1,
+        ..Calls::default()
+    };
+    assert_eq!(few[..3], [(5, puts), (5, removals), (0, Calls::default())]);
+    // The cluster IP, the node port on its address and on loopback.
+    assert_eq!(few[3], (2 + 3, endpoint));
+    assert_eq!(cost(10_000), few);
 }
 
 #[test]

@@ -10,18 +10,18 @@ use duolb::{
         index::Index,
     },
     model::{
-        Conditions, EndpointSlice, Hints, Node, ObjectKey, Protocol, Service, ServicePort,
-        SliceEndpoint, SlicePort, TrafficPolicy,
+        Conditions, EndpointSlice, Hints, Node, NodeAddress, ObjectKey, Protocol, Service,
+        ServicePort, SliceEndpoint, SlicePort, TrafficPolicy,
     },
     source::{Event, Kind},
 };
 use lb_common::{
     address::{Address, Family, V4},
-    tables::Endpoint,
+    tables::{Endpoint, Frontend},
 };
 use proptest::{collection::vec, prelude::*, sample::select};
 
-use crate::{NODE, reference};
+use crate::{NODE, meaning::WORDS, reference};
 
 fn endpoint() -> impl Strategy<Value = SliceEndpoint> {
     let names = |names: [&'static str; 3]| {
@@ -86,7 +86,7 @@ fn service() -> impl Strategy<Value = Service> {
         port,
         node_port: 0,
     };
-    (policy(), policy(), 0..4u8).prop_map(move |(internal_policy, external_policy, outside)| {
+    (policy(), policy(), 0..5u8).prop_map(move |(internal_policy, external_policy, outside)| {
         let mut service = Service {
             key: ObjectKey::new("default", "web"),
             ip_families: vec![Family::V4],
@@ -99,8 +99,13 @@ fn service() -> impl Strategy<Value = Service> {
         match outside {
             0 => service.ports[1].node_port = 30080,
             1 => service.external_ips = vec![[203, 0, 113, 1].into()],
+            2 => {
+                service.load_balancer_ips = vec![[203, 0, 113, 2].into()];
+                service.external_ips = vec![[203, 0, 113, 2].into()];
+                service.source_ranges = vec!["192.168.0.0/16".parse().unwrap()];
+            }
             // Of the other family: nothing of ours (rules 22 and 23).
-            2 => service.load_balancer_ips = vec!["2001:db8::1".parse().unwrap()],
+            3 => service.load_balancer_ips = vec!["2001:db8::1".parse().unwrap()],
             _ => {}
         }
         service
@@ -111,6 +116,11 @@ fn with(endpoints: &[DesiredEndpoint<V4>], state: u16) -> BTreeSet<SocketAddr> {
     let set = endpoints.iter().filter(|e| e.state & state != 0);
     set.map(|e| SocketAddr::new(e.addr.to_ip(), u16::from_be(e.port)))
         .collect()
+}
+
+fn words(flags: u32) -> Vec<&'static str> {
+    let words = WORDS.iter().filter(|(flag, _)| flags & flag != 0);
+    words.map(|(_, word)| *word).collect()
 }
 
 proptest! {
@@ -125,6 +135,9 @@ proptest! {
             index.apply(Event::ApplySlice(slice.clone()));
         }
         index.apply(Event::ApplyService(service.clone()));
+        let ip = |text: &str| NodeAddress { ip: text.parse().unwrap() };
+        let addresses = ["127.0.0.1", "192.168.0.1", "169.254.1.1", "fd02::1"].map(ip);
+        index.apply(Event::NodeAddresses(addresses.to_vec()));
         // Last, so that what was known before must be seen in another light.
         index.apply(Event::ApplyNode(Node {
             name: NODE.into(),
@@ -145,6 +158,7 @@ proptest! {
             prop_assert_eq!(with(endpoints, Endpoint::<V4>::KNOWN), lists.known);
             prop_assert_eq!(with(endpoints, Endpoint::<V4>::CLUSTER), lists.cluster.clone());
             prop_assert_eq!(with(endpoints, Endpoint::<V4>::LOCAL), lists.local.clone());
+            prop_assert_eq!(with(endpoints, Endpoint::<V4>::HERE), lists.here);
             let usable = Endpoint::<V4>::CLUSTER | Endpoint::<V4>::LOCAL;
             let stay = with(endpoints, Endpoint::<V4>::SERVING);
             prop_assert!(with(endpoints, usable).is_subset(&stay));
@@ -156,6 +170,25 @@ proptest! {
             prop_assert_eq!(frontend.list, if is_local { List::Local } else { List::Cluster });
             let drop = is_local && lists.local.is_empty() && lists.has_any;
             prop_assert_eq!(frontend.drop, drop);
+            let outside = reference::outside(&service, port, Family::V4, &addresses);
+            let frontends = family.frontends[1..].iter().filter(|it| it.list != List::None);
+            let found: Vec<_> = frontends
+                .map(|it| (it.key.addr.to_ip(), u16::from_be(it.key.port), words(it.flags)))
+                .collect();
+            let sorted = |mut all: Vec<_>| {
+                all.sort();
+                all
+            };
+            prop_assert_eq!(sorted(found), sorted(outside));
+            let external_is_local = service.external_policy == TrafficPolicy::Local;
+            for frontend in family.frontends.iter().filter(|it| it.flags & Frontend::EXTERNAL != 0) {
+                let list = if external_is_local { List::Split } else { List::Cluster };
+                prop_assert_eq!(frontend.list, list);
+                let drop = external_is_local && lists.local.is_empty() && lists.has_any;
+                prop_assert_eq!(frontend.drop, drop);
+                // Rule 100: what is dropped outside has somewhere to go inside.
+                prop_assert!(!frontend.drop || !lists.cluster.is_empty());
+            }
             let lacks = lists.has_any && lists.local.is_empty();
             lacking.0 |= lacks && is_local;
             let external = service.external_policy == TrafficPolicy::Local && lists.is_external;

@@ -43,7 +43,7 @@ fn travel<M: Audited>(maps: M, worlds: &[World], seed: u64, batch: usize) -> Rec
 }
 
 fn audited(strict: bool) -> AuditedMaps {
-    AuditedMaps::new(FakeMaps::new(64, 64, 256), strict)
+    AuditedMaps::new(FakeMaps::new(64, 128, 256), strict)
 }
 
 /// Maps as a broken agent might leave them.
@@ -119,6 +119,10 @@ fn spoil(maps: &mut FakeMaps, kind: u8, at: &prop::sample::Index) -> bool {
             .iter_mut()
             .rfind(|endpoint| endpoint.state != 0)
             .map(|endpoint| endpoint.state = 0),
+        5 => any(maps.v4.sources.len()).map(|at| {
+            let source = *maps.v4.sources.iter().nth(at).expect("that many");
+            maps.v4.sources.remove(&source);
+        }),
         _ => {
             let used: Vec<_> = maps.v4.frontends.values().collect();
             let used = used.iter().find(|value| value.slot_count > 0);
@@ -150,7 +154,7 @@ proptest! {
         worlds in worlds(2..4), seed: u64, writes in 0..40usize,
     ) {
         let maps = restart(travel(audited(true), &worlds[..1], seed, 3)).into_maps();
-        let mut agent = Reconciler::new(FaultyMaps::new(maps, 0, seed), "node-1");
+        let mut agent = Reconciler::new(FaultyMaps::new(maps, 0, seed), crate::NODE);
         agent.maps_mut().writes_left = writes;
         list(&mut agent, worlds[1].objects(seed));
         // The audit looks at every single write.
@@ -166,10 +170,10 @@ proptest! {
 
     #[test]
     fn maps_that_somebody_else_has_changed_are_found_and_made_right(
-        world in world(), seed: u64, at: prop::sample::Index, kind in 0..6u8,
+        world in world(), seed: u64, at: prop::sample::Index, kind in 0..7u8,
     ) {
         // No audit of the writes: damaged maps lead astray till they are right again.
-        let mut agent = Reconciler::new(FakeMaps::new(64, 64, 256), "node-1");
+        let mut agent = Reconciler::new(FakeMaps::new(64, 128, 256), crate::NODE);
         list(&mut agent, world.objects(seed));
         let mut now = Instant::now();
         prop_assert!(agent.sync(now).in_sync);

@@ -5,17 +5,21 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use duolb::model::{EndpointSlice, Service, ServicePort, SliceEndpoint, TrafficPolicy};
+use duolb::model::{
+    EndpointSlice, NodeAddress, Service, ServicePort, SliceEndpoint, TrafficPolicy,
+};
+use ipnet::IpNet;
 use lb_common::address::Family;
 
 use crate::{
     NODE,
-    meaning::{Meaning, is_served},
+    meaning::{Meaning, Ways, is_served},
 };
 
 pub(crate) fn meaning<'a>(
     services: impl Iterator<Item = &'a Service>,
     slices: &[&EndpointSlice],
+    own: &[NodeAddress],
 ) -> Meaning {
     let mut meaning = Meaning::default();
     for service in services {
@@ -30,26 +34,130 @@ pub(crate) fn meaning<'a>(
             meaning.records.insert(name.clone());
             for ip in &service.cluster_ips {
                 let frontend = format!("{}/{}", SocketAddr::new(*ip, port.port), port.protocol);
-                let endpoints = endpoints(service, port, *ip, slices);
+                let ways = of_cluster_ip(service, port, *ip, slices);
+                meaning.frontends.insert(frontend, (name.clone(), ways));
+                let family = Family::of(ip);
+                for (ip, number, words) in outside(service, port, family, own) {
+                    let frontend = format!("{}/{}", SocketAddr::new(ip, number), port.protocol);
+                    let ways = of_outside(service, port, family, slices, words);
+                    meaning.frontends.insert(frontend, (name.clone(), ways));
+                }
+                let sources = sources(service, family).into_iter();
                 meaning
-                    .frontends
-                    .insert(frontend, (name.clone(), endpoints));
+                    .sources
+                    .extend(sources.map(|net| (name.clone(), net)));
             }
         }
     }
     meaning
 }
 
-fn endpoints(
+fn of_cluster_ip(
     service: &Service,
     port: &ServicePort,
     ip: IpAddr,
     slices: &[&EndpointSlice],
-) -> BTreeSet<SocketAddr> {
+) -> Ways {
     let lists = lists(service, port, Family::of(&ip), slices, NODE, None);
-    match service.internal_policy {
-        TrafficPolicy::Cluster => lists.cluster,
-        TrafficPolicy::Local => lists.local,
+    let is_local = service.internal_policy == TrafficPolicy::Local;
+    // Rule 41.
+    let is_dropped = is_local && lists.has_any && lists.local.is_empty();
+    Ways {
+        words: if is_dropped { vec!["drop"] } else { vec![] },
+        endpoints: if is_local { lists.local } else { lists.cluster },
+        inside: None,
+    }
+}
+
+/// What clients address but the cluster IP, with what it is; no address twice.
+pub(crate) fn outside(
+    service: &Service,
+    port: &ServicePort,
+    family: Family,
+    own: &[NodeAddress],
+) -> Vec<(IpAddr, u16, Vec<&'static str>)> {
+    let mut all: Vec<(IpAddr, u16, Vec<&'static str>)> = Vec::new();
+    let of_family = |ip: &&IpAddr| Family::of(ip) == family;
+    for ip in service.load_balancer_ips.iter().filter(of_family) {
+        let mut words = vec!["LoadBalancer"];
+        if service.external_ips.contains(ip) {
+            words.push("ExternalIP");
+        }
+        let ranges = sources(service, family);
+        if !ranges.is_empty() {
+            words.push("restricted");
+            let clients = own.iter();
+            let clients = clients.filter(|it| !it.is_loopback() && !it.is_link_local());
+            let mut clients = clients.map(|address| address.ip);
+            // Rule 47.
+            if !clients.any(|ip| ranges.iter().any(|net| net.contains(&ip))) {
+                words.push("node-denied");
+            }
+        }
+        all.push((*ip, port.port, words));
+    }
+    for ip in service.external_ips.iter().filter(of_family) {
+        if !service.load_balancer_ips.contains(ip) {
+            all.push((*ip, port.port, vec!["ExternalIP"]));
+        }
+    }
+    // Rules 62 to 65, with the default `primary` and nobody to say which that is.
+    for address in own.iter().filter(|_| port.node_port != 0) {
+        let is_reachable = family == Family::V4 || !address.is_link_local();
+        if Family::of(&address.ip) == family && is_reachable && !address.is_loopback() {
+            all.push((address.ip, port.node_port, vec!["NodePort"]));
+        }
+    }
+    if port.node_port != 0 && !own.is_empty() {
+        let loopback: IpAddr = match family {
+            Family::V4 => [127, 0, 0, 1].into(),
+            Family::V6 => [0, 0, 0, 0, 0, 0, 0, 1].into(),
+        };
+        all.push((loopback, port.node_port, vec!["NodePort", "host-only"]));
+    }
+    all
+}
+
+/// Rules 40, 42 to 45.
+fn of_outside(
+    service: &Service,
+    port: &ServicePort,
+    family: Family,
+    slices: &[&EndpointSlice],
+    mut words: Vec<&'static str>,
+) -> Ways {
+    let lists = lists(service, port, family, slices, NODE, None);
+    match service.external_policy {
+        TrafficPolicy::Cluster => Ways {
+            words,
+            endpoints: lists.cluster,
+            inside: None,
+        },
+        TrafficPolicy::Local => {
+            if lists.has_any && lists.local.is_empty() {
+                words.push("drop");
+            }
+            Ways {
+                words,
+                endpoints: lists.local,
+                inside: Some(lists.cluster),
+            }
+        }
+    }
+}
+
+/// Rules 23 and 25: the networks that clients of load balancer addresses must be in; none: no restriction.
+pub(crate) fn sources(service: &Service, family: Family) -> BTreeSet<IpNet> {
+    let mut addresses = service.load_balancer_ips.iter();
+    let ranges = service.source_ranges.iter();
+    let ranges: BTreeSet<IpNet> = ranges
+        .filter(|net| Family::of(&net.addr()) == family)
+        .map(IpNet::trunc)
+        .collect();
+    let is_open = ranges.iter().any(|net| net.prefix_len() == 0);
+    match addresses.any(|ip| Family::of(ip) == family) && !is_open {
+        true => ranges,
+        false => BTreeSet::new(),
     }
 }
 
@@ -62,6 +170,8 @@ pub(crate) struct Lists {
     pub(crate) cluster: BTreeSet<SocketAddr>,
     /// Rule 32; empty if it is not used (rule 30).
     pub(crate) local: BTreeSet<SocketAddr>,
+    /// Those on the node (rule 16).
+    pub(crate) here: BTreeSet<SocketAddr>,
     /// Rule 34.
     pub(crate) has_any: bool,
     /// Rule 29.
@@ -150,6 +260,7 @@ pub(crate) fn lists(
     let only_if = |used, list: BTreeSet<SocketAddr>| if used { list } else { BTreeSet::new() };
     Lists {
         known: all.keys().copied().collect(),
+        here: pick(&|e| is_local(e)),
         has_any: !ready.is_empty() || !pick(&is_leaving).is_empty(),
         cluster: only_if(!internal_is_local || is_external, cluster),
         local: only_if(internal_is_local || external_is_local && is_external, local),

@@ -3,14 +3,18 @@
 //! ```text
 //! # comment; the first lines say what the script shows, with rule numbers
 //! maps services=8 frontends=8 slots=8      sizes, before anything else (64 of each by default)
+//! node-ports WORD..                        the addresses of node ports, before anything else but sizes: primary
+//!                                          (that is so by default), localhost, all, or networks
 //! listing / listed                         a complete listing begins / ends
 //! listing KIND / listed KIND               of services, slices, nodes or cidrs alone
 //! service NAME KIND IPS [OPTION..] NAME:PORT/PROTO..  it exists; IPS separated by commas, `-` for none;
 //!                                          options: itp=Local etp=Local affinity=SECONDS node-port=NUMBER
 //!                                          (of the first port) external=IP,.. balancer=IP,..
+//!                                          sources=NETWORK,..
 //! slice NAME of SERVICE PORT:NUM/PROTO.. -> ADDRESS[@NODE][=CONDITIONS][;zones=..][;nodes=..]..
 //!                                          conditions: those that hold; lists separated by commas
-//! node NAME [zone=ZONE]                    the agent runs on the node "here"
+//! node NAME [zone=ZONE] [address=IP,..]    the agent runs on the node "here"
+//! addresses IP..                           the node's own addresses, as the kernel tells
 //! cidr NAME NETWORK..                      a ServiceCIDR
 //! no-service NAME / no-slice NAME / no-node NAME / no-cidr NAME      it is gone
 //! restart                                  another agent takes over the maps, knowing nothing
@@ -22,9 +26,10 @@
 use std::net::IpAddr;
 
 use duolb::{
+    config::NodePortAddress,
     model::{
-        Conditions, EndpointSlice, Hints, IpFamilyPolicy, Node, ObjectKey, Protocol, Service,
-        ServiceCidr, ServiceKind, ServicePort, SliceEndpoint, SlicePort, TrafficPolicy,
+        Conditions, EndpointSlice, Hints, IpFamilyPolicy, Node, NodeAddress, ObjectKey, Protocol,
+        Service, ServiceCidr, ServiceKind, ServicePort, SliceEndpoint, SlicePort, TrafficPolicy,
     },
     source::{Event, Kind},
 };
@@ -37,6 +42,7 @@ pub(crate) enum Step {
         frontends: usize,
         slots: u32,
     },
+    NodePorts(Vec<NodePortAddress>),
     Event(Box<Event>),
     Restart,
     Expect {
@@ -75,6 +81,19 @@ fn parse_step(line: &str) -> Option<Vec<Step>> {
                 slots: slots.strip_prefix("slots=")?.parse().ok()?,
             }]);
         }
+        ("node-ports", words) => {
+            let addresses = words.iter().map(|word| node_port_address(word));
+            return Some(vec![Step::NodePorts(addresses.collect::<Option<_>>()?)]);
+        }
+        ("addresses", ips) => Event::NodeAddresses(
+            ips.iter()
+                .map(|ip| {
+                    Some(NodeAddress {
+                        ip: ip.parse().ok()?,
+                    })
+                })
+                .collect::<Option<_>>()?,
+        ),
         ("restart", []) => return Some(vec![Step::Restart]),
         ("expect", []) => {
             return Some(vec![Step::Expect {
@@ -93,22 +112,15 @@ fn parse_step(line: &str) -> Option<Vec<Step>> {
         ("listing", [kind]) => Event::Init(parse_kind(kind)?),
         ("listed", [kind]) => Event::InitDone(parse_kind(kind)?),
         ("service", [name, kind, ips, rest @ ..]) => {
-            let ports = rest.iter().position(|word| word.contains('/'))?;
+            let is_port = |word: &&str| word.contains('/') && !word.contains('=');
+            let ports = rest.iter().position(is_port)?;
             let (options, ports) = rest.split_at(ports);
             Event::ApplyService(parse_service(name, kind, ips, options, ports)?)
         }
         ("slice", [name, "of", service, rest @ ..]) => {
             Event::ApplySlice(parse_slice(name, service, rest)?)
         }
-        ("node", [name, rest @ ..]) => Event::ApplyNode(Node {
-            name: (*name).into(),
-            zone: match rest {
-                [] => None,
-                [zone] => Some(zone.strip_prefix("zone=")?.into()),
-                _ => return None,
-            },
-            ..Node::default()
-        }),
+        ("node", [name, options @ ..]) => Event::ApplyNode(parse_node(name, options)?),
         ("cidr", [name, cidrs @ ..]) => Event::ApplyServiceCidr(ServiceCidr {
             name: (*name).into(),
             cidrs: cidrs
@@ -123,6 +135,33 @@ fn parse_step(line: &str) -> Option<Vec<Step>> {
         _ => return None,
     };
     Some(vec![step(event)])
+}
+
+fn node_port_address(word: &str) -> Option<NodePortAddress> {
+    Some(match word {
+        "primary" => NodePortAddress::Primary,
+        "localhost" => NodePortAddress::Localhost,
+        "all" => NodePortAddress::All,
+        network => NodePortAddress::Network(network.parse().ok()?),
+    })
+}
+
+fn parse_node(name: &str, options: &[&str]) -> Option<Node> {
+    let mut node = Node {
+        name: name.into(),
+        ..Node::default()
+    };
+    for option in options {
+        match option.split_once('=')? {
+            ("zone", zone) => node.zone = Some(zone.into()),
+            ("address", ips) => {
+                let ips = ips.split(',').map(|ip| ip.parse().ok());
+                node.addresses = ips.collect::<Option<_>>()?;
+            }
+            _ => return None,
+        }
+    }
+    Some(node)
 }
 
 fn step(event: Event) -> Step {
@@ -199,6 +238,10 @@ fn parse_service(
             ("node-port", _) => service.ports.first_mut()?.node_port = value.parse().ok()?,
             ("external", _) => service.external_ips = ips()?,
             ("balancer", _) => service.load_balancer_ips = ips()?,
+            ("sources", _) => {
+                let nets = value.split(',').map(|net| net.parse().ok());
+                service.source_ranges = nets.collect::<Option<_>>()?;
+            }
             _ => return None,
         }
     }

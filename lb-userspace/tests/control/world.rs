@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     ops::Range,
     time::{Duration, Instant},
 };
@@ -15,11 +16,12 @@ use duolb::{
         reconcile::{Reconciler, SyncReport},
     },
     model::{
-        Conditions, EndpointSlice, IpFamilyPolicy, ObjectKey, Protocol, Service, ServiceKind,
-        ServicePort, SliceEndpoint, SlicePort,
+        Conditions, EndpointSlice, IpFamilyPolicy, NodeAddress, ObjectKey, Protocol, Service,
+        ServiceKind, ServicePort, SliceEndpoint, SlicePort, TrafficPolicy,
     },
     source::{Event, Kind},
 };
+use ipnet::IpNet;
 use lb_common::address::Family;
 use proptest::{option, prelude::*, sample::subsequence};
 
@@ -29,6 +31,8 @@ use crate::{audit::AuditedMaps, meaning::Meaning, reference};
 pub(crate) struct World {
     pub(crate) services: BTreeMap<ObjectKey, Service>,
     pub(crate) slices: BTreeMap<ObjectKey, EndpointSlice>,
+    /// The node's own.
+    pub(crate) addresses: Vec<NodeAddress>,
 }
 
 impl World {
@@ -36,12 +40,15 @@ impl World {
         reference::meaning(
             self.services.values(),
             &self.slices.values().collect::<Vec<_>>(),
+            &self.addresses,
         )
     }
 
     /// All objects, in an order that follows from `seed`.
     pub(crate) fn objects(&self, seed: u64) -> Vec<Event> {
-        Self::default().events_to(self, seed)
+        let mut events = Self::default().events_to(self, seed);
+        events.insert(0, Event::NodeAddresses(self.addresses.clone()));
+        events
     }
 
     /// What a source says when this world becomes `next`, in an order that follows from `seed`.
@@ -67,6 +74,9 @@ impl World {
             .iter()
             .filter(|(key, new)| self.slices.get(key) != Some(new));
         events.extend(new.map(|(_, slice)| Event::ApplySlice(slice.clone())));
+        if self.addresses != next.addresses {
+            events.push(Event::NodeAddresses(next.addresses.clone()));
+        }
         let mut random = seed;
         for at in (1..events.len()).rev() {
             random = random
@@ -81,13 +91,18 @@ impl World {
 /// A world from its parts; later services and slices of the same name count.
 pub(crate) fn world() -> impl Strategy<Value = World> {
     let vips = Just((1..=6u8).collect::<Vec<_>>()).prop_shuffle();
-    let services = prop::collection::vec(option::weighted(0.7, (0..5u8, 0..4u8, ports())), 4);
+    let services = (0..5u8, 0..4u8, ports(), outside());
+    let services = prop::collection::vec(option::weighted(0.7, services), 4);
     let slices = prop::collection::vec(option::weighted(0.7, slice()), 6);
-    (vips, services, slices).prop_map(|(vips, services, slices)| {
+    (vips, services, slices, addresses()).prop_map(|(vips, services, slices, addresses)| {
         let services = services.into_iter().zip(vips).zip(0..);
         let services = services.filter_map(|((service, vip), i)| {
-            let (kind, stack, ports) = service?;
-            Some(make_service(i, vip, kind, stack, ports))
+            let (kind, stack, ports, outside) = service?;
+            let mut service = make_service(i, vip, kind, stack, ports);
+            if kind > 1 {
+                go_outside(&mut service, vip, kind, outside);
+            }
+            Some(service)
         });
         let slices = slices.into_iter().zip(0..).filter_map(|(slice, i)| {
             let key = ObjectKey::new("default", format!("slice-{i}"));
@@ -98,6 +113,7 @@ pub(crate) fn world() -> impl Strategy<Value = World> {
                 .map(|service| (service.key.clone(), service))
                 .collect(),
             slices: slices.map(|slice| (slice.key.clone(), slice)).collect(),
+            addresses,
         }
     })
 }
@@ -146,6 +162,74 @@ fn make_service(i: u32, vip: u8, kind: u8, stack: u8, ports: Vec<ServicePort>) -
     }
 }
 
+/// Which of the node's addresses there are.
+fn addresses() -> impl Strategy<Value = Vec<NodeAddress>> {
+    let all = [
+        "127.0.0.1",
+        "192.168.0.1",
+        "192.168.7.2",
+        "fe80::1",
+        "fd02::1",
+    ];
+    let all = all.map(|ip| NodeAddress {
+        ip: ip.parse().expect("an address"),
+    });
+    subsequence(all.to_vec(), 0..=5)
+}
+
+/// How a Service is reached from outside: under the Local policy, also by external addresses, and from which of
+/// some networks its load balancer's addresses.
+fn outside() -> impl Strategy<Value = (bool, bool, Vec<IpNet>)> {
+    let nets = [
+        "10.0.0.0/8",
+        "192.168.0.0/24",
+        "0.0.0.0/0",
+        "fd00::/8",
+        "fd02::/64",
+    ];
+    let nets = nets.map(|net| net.parse().expect("a network"));
+    (
+        any::<bool>(),
+        any::<bool>(),
+        subsequence(nets.to_vec(), 0..=3),
+    )
+}
+
+/// Makes it a NodePort Service or one with a load balancer, with addresses that no other Service has.
+fn go_outside(
+    service: &mut Service,
+    vip: u8,
+    kind: u8,
+    (is_local, has_external, source_ranges): (bool, bool, Vec<IpNet>),
+) {
+    let addresses = |number: u16| -> Vec<IpAddr> {
+        let low = u8::try_from(number).expect("a small one");
+        vec![
+            [203, 0, 113, low].into(),
+            [0x2001, 0xdb8, 0, 0, 0, 0, 0, number].into(),
+        ]
+    };
+    service.kind = ServiceKind::NodePort;
+    for (port, at) in service.ports.iter_mut().zip(0..) {
+        port.node_port = 30_000 + 10 * u16::from(vip) + at;
+    }
+    if is_local {
+        service.external_policy = TrafficPolicy::Local;
+    }
+    if has_external {
+        service.external_ips = addresses(100 + u16::from(vip));
+    }
+    if kind > 3 {
+        service.kind = ServiceKind::LoadBalancer;
+        service.load_balancer_ips = addresses(200 + u16::from(vip));
+        service.source_ranges = source_ranges;
+        // One is both.
+        service
+            .external_ips
+            .extend(service.load_balancer_ips.first());
+    }
+}
+
 fn ports() -> impl Strategy<Value = Vec<ServicePort>> {
     let port = |name: &str, port, protocol| ServicePort {
         name: name.into(),
@@ -175,7 +259,7 @@ fn slice() -> impl Strategy<Value = EndpointSlice> {
         port("web", 8080, Protocol::Tcp),
         port("http", 8080, Protocol::Udp),
     ];
-    let endpoint = (1..6u8, any::<(bool, bool, bool)>());
+    let endpoint = (1..6u8, any::<(bool, bool, bool)>(), any::<bool>());
     let endpoints = prop::collection::vec(endpoint, 0..4);
     (0..5u8, any::<bool>(), subsequence(ports, 0..=4), endpoints).prop_map(
         |(service, is_v6, ports, endpoints)| EndpointSlice {
@@ -185,20 +269,22 @@ fn slice() -> impl Strategy<Value = EndpointSlice> {
             ports,
             endpoints: endpoints
                 .into_iter()
-                .map(|(host, (ready, serving, terminating))| SliceEndpoint {
-                    address: if is_v6 {
-                        [0xfd01, 0, 0, 0, 0, 0, 0, host.into()].into()
-                    } else {
-                        [10, 0, 0, host].into()
+                .map(
+                    |(host, (ready, serving, terminating), is_here)| SliceEndpoint {
+                        address: if is_v6 {
+                            [0xfd01, 0, 0, 0, 0, 0, 0, host.into()].into()
+                        } else {
+                            [10, 0, 0, host].into()
+                        },
+                        conditions: Conditions {
+                            ready,
+                            serving,
+                            terminating,
+                        },
+                        node: is_here.then(|| crate::NODE.to_owned()),
+                        hints: duolb::model::Hints::default(),
                     },
-                    conditions: Conditions {
-                        ready,
-                        serving,
-                        terminating,
-                    },
-                    node: None,
-                    hints: duolb::model::Hints::default(),
-                })
+                )
                 .collect(),
             triggered: None,
         },

@@ -9,12 +9,14 @@ mod bridge;
 mod collisions;
 mod cost;
 mod external;
+mod fast;
 mod flows;
 mod fragments;
 mod given_back;
 mod icmp;
 mod kernel;
 mod left;
+mod namespace;
 mod nat;
 #[expect(
     dead_code,
@@ -27,9 +29,11 @@ mod refusals;
 mod sctp;
 mod slots;
 mod snat;
+mod sockets;
 mod stack;
 mod state;
 mod tables;
 mod unknown;
 mod untouched;
 mod verdicts;
+mod xdp;

@@ -8,7 +8,10 @@ use std::net::IpAddr;
 
 use duolb::model::{ObjectKey, TrafficPolicy};
 
-use crate::{cases::Outcome, judge::Agent};
+use crate::{
+    cases::{Client, Outcome},
+    judge::Agent,
+};
 
 fn agent(node: &str) -> Agent {
     let mut agent = Agent::new(node);
@@ -18,7 +21,7 @@ fn agent(node: &str) -> Agent {
 
 fn answer(agent: &Agent, vip: &str, port: u16, protocol: u8) -> String {
     let vip: IpAddr = vip.parse().unwrap();
-    match agent.answer(vip, port, protocol) {
+    match agent.answer(Client::Pod, vip, port, protocol) {
         Outcome::Answered(endpoints, sticky) => {
             let mut words: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
             words.extend((sticky != 0).then(|| format!("sticky={sticky}")));

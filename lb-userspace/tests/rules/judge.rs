@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
 };
 
@@ -11,16 +11,20 @@ use duolb::{
         desired::{DesiredFamily, DesiredFrontend, DesiredPort, List, find_desired},
         index::Index,
     },
-    model::ObjectKey,
-    source::manifests::{Content, Manifests, ServiceCidrs},
+    model::{NodeAddress, ObjectKey},
+    source::{
+        Event,
+        manifests::{Content, Manifests, ServiceCidrs},
+    },
 };
+use ipnet::IpNet;
 use lb_common::{
     address::{Address, Family, V4, V6},
-    tables::Endpoint,
+    tables::{Endpoint, Frontend},
 };
 use serde_json::Value;
 
-use crate::cases::{Addresses, Outcome};
+use crate::cases::{Addresses, Client, Outcome};
 
 /// The manifests source and the index of one node's agent.
 pub(crate) struct Agent {
@@ -31,10 +35,16 @@ pub(crate) struct Agent {
 
 impl Agent {
     pub(crate) fn new(node: &str) -> Self {
+        let mut index = Index::new(node);
+        let both = |name: &str| Family::BOTH.map(|family| Plain.node(name, family));
+        let loopback = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        let own = [loopback, both(node), both("other")].concat();
+        let own = own.into_iter().map(|ip| NodeAddress { ip });
+        index.apply(Event::NodeAddresses(own.collect()));
         Self {
             node: node.to_owned(),
             manifests: Manifests::new(Path::new("dir"), node, ServiceCidrs::default(), Vec::new()),
-            index: Index::new(node),
+            index,
         }
     }
 
@@ -64,11 +74,12 @@ impl Agent {
         assert!(self.index.is_complete(), "the listings are complete");
     }
 
-    /// What becomes of a new flow to `vip`.
-    pub(crate) fn answer(&self, vip: IpAddr, port: u16, protocol: u8) -> Outcome {
+    /// What becomes of a client's new flow to `vip`.
+    pub(crate) fn answer(&self, client: Client, vip: IpAddr, port: u16, protocol: u8) -> Outcome {
+        let to = (vip, port, protocol);
         match Family::of(&vip) {
-            Family::V4 => self.answer_in::<V4>(vip, port, protocol, |port| port.v4.as_ref()),
-            Family::V6 => self.answer_in::<V6>(vip, port, protocol, |port| port.v6.as_ref()),
+            Family::V4 => self.answer_in::<V4>(client, to, |port| port.v4.as_ref()),
+            Family::V6 => self.answer_in::<V6>(client, to, |port| port.v6.as_ref()),
         }
     }
 
@@ -83,9 +94,8 @@ impl Agent {
 
     fn answer_in<A: Address>(
         &self,
-        vip: IpAddr,
-        port: u16,
-        protocol: u8,
+        client: Client,
+        (vip, port, protocol): (IpAddr, u16, u8),
         of: impl Fn(&DesiredPort) -> Option<&DesiredFamily<A>>,
     ) -> Outcome {
         let mut is_marked = false;
@@ -98,7 +108,9 @@ impl Agent {
                 for frontend in &family.frontends {
                     let key = frontend.key;
                     let number = (u16::from_be(key.port), key.proto);
-                    if key.addr.to_ip() != vip {
+                    let is_hidden =
+                        frontend.flags & Frontend::HOST_ONLY != 0 && client != Client::Host;
+                    if key.addr.to_ip() != vip || is_hidden {
                         continue;
                     }
                     is_marked |= number == (0, 0) && frontend.list == List::None;
@@ -106,7 +118,7 @@ impl Agent {
                         .as_ref()
                         .is_none_or(|(since, _)| *since < desired.since);
                     if number == (port, protocol) && is_newer {
-                        found = Some((desired.since, outcome(family, frontend)));
+                        found = Some((desired.since, outcome(client, family, frontend)));
                     }
                 }
             }
@@ -126,24 +138,54 @@ impl Agent {
     }
 }
 
-fn outcome<A: Address>(family: &DesiredFamily<A>, frontend: &DesiredFrontend<A>) -> Outcome {
+fn outcome<A: Address>(
+    client: Client,
+    family: &DesiredFamily<A>,
+    frontend: &DesiredFrontend<A>,
+) -> Outcome {
+    if !is_admitted(client, family, frontend) {
+        return Outcome::Dropped; // rule 48
+    }
+    let is_inside = client != Client::Outside;
     let wanted = match frontend.list {
+        List::Split if is_inside => Endpoint::<A>::CLUSTER,
         List::Cluster => Endpoint::<A>::CLUSTER,
-        List::Local => Endpoint::<A>::LOCAL,
+        List::Local | List::Split => Endpoint::<A>::LOCAL,
         List::None => 0,
     };
+    let drops = frontend.drop && !(frontend.list == List::Split && is_inside);
     let usable = family
         .endpoints
         .iter()
         .filter(|endpoint| endpoint.state & wanted != 0);
     let sockets = usable.map(|e| SocketAddr::new(e.addr.to_ip(), u16::from_be(e.port)));
     let sockets: Vec<_> = sockets.collect();
-    match (sockets.is_empty(), frontend.drop) {
+    match (sockets.is_empty(), drops) {
         (false, false) => Outcome::Answered(sockets, frontend.affinity),
         (false, true) => panic!("{frontend:?} drops what it has endpoints for"),
         (true, true) => Outcome::Dropped,
         (true, false) => Outcome::Refused,
     }
+}
+
+/// Rule 47.
+fn is_admitted<A: Address>(
+    client: Client,
+    family: &DesiredFamily<A>,
+    frontend: &DesiredFrontend<A>,
+) -> bool {
+    if frontend.flags & Frontend::SOURCE_RANGES == 0 {
+        return true;
+    }
+    if client == Client::Host {
+        return frontend.flags & Frontend::NODE_DENIED == 0;
+    }
+    let clients: IpNet = Plain.clients(client, A::FAMILY).parse().expect("a network");
+    let mut sources = family.sources.iter();
+    sources.any(|net| {
+        let net = IpNet::new(net.addr.to_ip(), net.prefix).expect("a network");
+        net.contains(&clients)
+    })
 }
 
 /// Addresses that follow from names: of Services all letters count, of endpoints the first one.
@@ -170,6 +212,34 @@ impl Addresses for Plain {
         match family {
             Family::V4 => "10.96.0.0/24",
             Family::V6 => "fd00:10:96::/112",
+        }
+        .to_owned()
+    }
+
+    fn external(&self, name: &str, family: Family) -> IpAddr {
+        let sum = name.bytes().fold(0u8, u8::wrapping_add);
+        match family {
+            Family::V4 => [203, 0, 113, sum].into(),
+            Family::V6 => [0x2001, 0xdb8, 0x113, 0, 0, 0, 0, sum.into()].into(),
+        }
+    }
+
+    fn node(&self, name: &str, family: Family) -> IpAddr {
+        let last = name.bytes().last().expect("a name");
+        match family {
+            Family::V4 => [172, 18, 0, last].into(),
+            Family::V6 => [0xfd00, 0x172, 0x18, 0, 0, 0, 0, last.into()].into(),
+        }
+    }
+
+    fn clients(&self, client: Client, family: Family) -> String {
+        match (client, family) {
+            (Client::Pod, Family::V4) => "10.244.0.0/16",
+            (Client::Pod, Family::V6) => "fd00:10:244::/48",
+            (Client::Host, Family::V4) => "172.18.0.0/24",
+            (Client::Host, Family::V6) => "fd00:172:18::/64",
+            (Client::Outside, Family::V4) => "192.0.2.0/24",
+            (Client::Outside, Family::V6) => "2001:db8::/64",
         }
         .to_owned()
     }

@@ -10,7 +10,7 @@ mod corpus;
 mod judge;
 mod memory;
 
-use cases::{Addresses as _, Case, Step};
+use cases::{Case, Step};
 use judge::{Agent, Plain};
 use lb_common::address::Family;
 
@@ -35,13 +35,18 @@ fn check(case: &Case, family: Family) {
             Step::Delete(object) => world.delete(object),
             Step::Ask(ask) => {
                 let manifest = world.manifest(family, &Plain);
-                for agent in agents.iter_mut().filter(|agent| ask.is_from(agent.node())) {
-                    agent.read(&manifest);
-                    let vip = Plain.vip(&ask.service, family);
-                    let answer = agent.answer(vip, ask.port, ask.protocol);
-                    let expected = ask.outcome(family, &Plain);
-                    let node = agent.node();
-                    assert_eq!(answer, expected, "{place}: on {node}, {ask}\n{manifest:#}");
+                for agent in &mut agents {
+                    let node = agent.node().to_owned();
+                    for client in ask.clients_on(&node) {
+                        agent.read(&manifest);
+                        let to = ask.address(family, &Plain);
+                        let answer = agent.answer(client, to, ask.port, ask.protocol);
+                        let expected = ask.outcome(family, &Plain);
+                        assert_eq!(
+                            answer, expected,
+                            "{place}: on {node}, {client:?}, {ask}\n{manifest:#}"
+                        );
+                    }
                 }
             }
             Step::Lacking {
@@ -81,6 +86,11 @@ fn which_endpoints_are_usable_rules_29_to_39() {
 #[test]
 fn verdict_by_destination_rules_40_to_53() {
     run("d-verdict");
+}
+
+#[test]
+fn clients_of_addresses_outside_rules_22_to_27_40_to_48_62_to_65_and_100() {
+    run("d-outside");
 }
 
 #[test]

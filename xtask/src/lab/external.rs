@@ -16,7 +16,7 @@ use std::net::IpAddr;
 use anyhow::{Context as _, Result};
 use ipnet::IpNet;
 
-use super::{Host, Lab, ip};
+use super::{Host, Lab, ip, spawn};
 
 /// Where the lab's load balancers have their addresses, IPv4 first.
 pub const LOAD_BALANCERS: [&str; 2] = ["198.51.100.0/24", "2001:db8:51::/64"];
@@ -74,11 +74,18 @@ impl Lab {
     }
 
     fn lead<'a>(&self, entrances: impl Iterator<Item = (IpNet, &'a Host)>) -> Result<()> {
-        let mut lines = Vec::new();
+        let (mut lines, mut rules_v6) = (Vec::new(), String::new());
         for (range, entrance) in entrances {
             lines.push(route(range, entrance));
-            lines.extend(self.nodes().map(|node| rule(range, node)));
+            for node in self.nodes() {
+                match range {
+                    IpNet::V4(_) => lines.push(rule(range, node)),
+                    IpNet::V6(_) => rules_v6 += &(rule(range, node) + "\n"),
+                }
+            }
         }
-        ip::batch(Some(&self.fabric), &lines)
+        ip::batch(Some(&self.fabric), &lines)?;
+        // Of rules, unlike routes, `ip` does not see the family by itself.
+        spawn::output(&self.fabric, &["ip", "-6", "-batch", "-"], &rules_v6).map(drop)
     }
 }

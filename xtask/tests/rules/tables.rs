@@ -74,6 +74,11 @@ fn verdict_by_destination_rules_40_to_53() -> Result<()> {
 }
 
 #[test]
+fn clients_of_addresses_outside_rules_22_to_27_40_to_48_62_to_65_and_100() -> Result<()> {
+    run("d-outside")
+}
+
+#[test]
 fn session_affinity_rules_68_to_72() -> Result<()> {
     run("g-affinity")
 }

@@ -9,6 +9,7 @@ use super::{
     proxy::ProxyArguments,
     values::{OptionalCidrs, parse_bool},
 };
+use crate::datapath::snat_ports::SnatPorts;
 
 /// What the agent is told.
 #[derive(Debug, Args)]
@@ -54,6 +55,22 @@ pub struct DatapathArguments {
     /// How the programs are put on devices
     #[arg(long, value_enum, default_value_t = TcMode::Auto)]
     pub tc_mode: TcMode,
+    /// Devices that the rest of the world is behind, `*` standing for anything; default: all but those of pods
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    pub uplinks: Vec<String>,
+    /// Where traffic from outside is translated before the stack sees it; what is refused is left to TC
+    #[arg(long, value_enum, default_value_t = Xdp::Auto)]
+    pub xdp: Xdp,
+    /// Which way packets of services go
+    #[arg(long, value_enum, default_value_t = HostRouting::Kernel)]
+    pub host_routing: HostRouting,
+    /// Ports that clients get when they need an address of this node; default: 11000-29999, or what is free of this
+    /// node's ephemeral and of node ports
+    #[arg(long, value_name = "FROM-TO")]
+    pub snat_ports: Option<SnatPorts>,
+    /// Directory of the cgroup whose processes are served as the node's own; default: the root of all cgroups
+    #[arg(long, value_name = "DIR")]
+    pub cgroup_root: Option<PathBuf>,
     /// Reset TCP connections to endpoints that have left every EndpointSlice
     #[arg(
         long,
@@ -110,6 +127,28 @@ pub enum TcMode {
     Tcx,
     /// Filters of a clsact qdisc
     Clsact,
+}
+
+/// `--xdp`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Xdp {
+    /// In the driver of physical uplinks
+    Auto,
+    /// In the driver of every uplink, else in the stack's stead
+    Native,
+    /// In the stack's stead on every uplink
+    Generic,
+    /// Nowhere
+    Off,
+}
+
+/// `--host-routing`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum HostRouting {
+    /// Through the stack and its firewall
+    Kernel,
+    /// Past them, from device to device, where that can be done
+    Bpf,
 }
 
 /// A form of the log.

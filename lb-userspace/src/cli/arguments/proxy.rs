@@ -129,11 +129,11 @@ flags! {
         conntrack_udp_timeout_stream: GoDuration => |value, proxy|
             proxy.conntrack.udp_stream_timeout = Some(value);
     }
-    "Traffic from outside and source NAT (checked, but no effect yet)" {
+    "Traffic from outside and source NAT" {
         /// The node's primary address, instead of the Node object's
         #[arg(value_name = "IP")]
         bind_address: String => |value, proxy| proxy.bind_address = Some(value);
-        /// Masquerade all traffic to cluster IPs
+        /// Give all clients of cluster IPs an address of this node
         #[arg(value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
         masquerade_all: bool => |value, proxy| proxy.nftables.masquerade_all = Some(value);
         /// How local traffic is recognised: ClusterCIDR, NodeCIDR, BridgeInterface, InterfaceNamePrefix
@@ -150,7 +150,7 @@ flags! {
         /// With ClusterCIDR: addresses of the cluster's pods, one range or one of each family
         #[arg(value_name = "CIDR[,CIDR]")]
         cluster_cidr: String => |value, proxy| proxy.cluster_cidr = Some(value);
-        /// Addresses of node ports (so far of their health checks alone): ranges, or primary, localhost, all [default: primary]
+        /// Addresses of node ports and of their health checks: ranges, or primary, localhost, all [default: primary]
         #[arg(value_name = "CIDR,...")]
         nodeport_addresses: String => |value, proxy| proxy.node_port_addresses =
             Some(value.split(',').filter(|entry| !entry.is_empty()).map(str::to_owned).collect());

@@ -8,7 +8,7 @@ use lb_common::{
 };
 
 use super::*;
-use crate::control::maps::{FamilyDump, fake::FakeMaps};
+use crate::control::maps::{FamilyDump, SourceRange, fake::FakeMaps};
 
 /// Maps that refuse to write one record, and count nothing else.
 struct Refusing {
@@ -46,6 +46,18 @@ where
 
     fn remove_frontend(&mut self, key: &FrontendKey<A>) -> Result<(), MapsError> {
         self.inner.remove_frontend(key)
+    }
+
+    fn source_capacity(&self) -> u32 {
+        self.inner.source_capacity()
+    }
+
+    fn put_sources(&mut self, sources: &[SourceRange<A>]) -> Result<(), MapsError> {
+        self.inner.put_sources(sources)
+    }
+
+    fn remove_sources(&mut self, sources: &[SourceRange<A>]) -> Result<(), MapsError> {
+        self.inner.remove_sources(sources)
     }
 
     fn dump(&self) -> Result<FamilyDump<A>, MapsError> {
@@ -135,6 +147,8 @@ fn a_plan_goes_out_in_the_order_that_is_safe() {
     let mut plan = plan(1);
     plan.push(9, None, Op::RemoveService);
     plan.push(9, None, Op::V6(FamilyOp::LowerEndpoints(vec![])));
+    plan.push(9, None, Op::V6(FamilyOp::RemoveSources(vec![])));
+    plan.push(9, None, Op::V6(FamilyOp::PutSources(vec![])));
     plan.push(9, None, Op::V6(FamilyOp::RemoveFrontend { key }));
     plan.push(Step::NO_PORT, None, Op::V4(FamilyOp::WriteRanges(vec![])));
     plan.push(5, None, Op::ResetTraffic);
@@ -144,7 +158,10 @@ fn a_plan_goes_out_in_the_order_that_is_safe() {
         .iter()
         .map(|step| step.op.phase().0)
         .collect();
-    assert_eq!(kinds, [0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 5, 6, 7, 8]);
+    assert_eq!(
+        kinds,
+        [0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 5, 5, 5, 6, 7, 8, 9, 10]
+    );
 }
 
 #[test]

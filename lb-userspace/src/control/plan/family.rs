@@ -19,6 +19,7 @@ use super::{
     backing::{Backing, Pools},
     entry::{Claim, Entry},
     last_known::keep_last_known,
+    sources::adopt,
     vip_ranges::{RangePlanner, Surroundings},
 };
 use crate::{
@@ -92,10 +93,10 @@ where
         if desired.is_none() && !self.backings.contains_key(&id) {
             return;
         }
-        let backing = self
-            .backings
-            .entry(id)
-            .or_insert_with(|| Backing::new(service.clone()));
+        let backing = self.backings.entry(id).or_insert_with(|| Backing {
+            sources: adopt(&mut self.stray_sources, id),
+            ..Backing::new(service.clone())
+        });
         backing.wanted = Some(match desired {
             Some(desired) => keep_last_known(service, &backing.endpoints, &desired.endpoints),
             None => Arc::new([]),

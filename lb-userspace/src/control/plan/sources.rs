@@ -5,6 +5,7 @@
 //! map or those that were: a frontend with source ranges never admits everybody for want of room (rule 95), it
 //! rather admits whom it did, or nobody.
 
+use ipnet::IpNet;
 use lb_common::{address::Address, tables::Source};
 
 use super::{FamilyOp, Op, Plan, backing::Backing};
@@ -112,6 +113,26 @@ pub(super) fn source_ranges<A: Address>(
         },
         prefix: SourceRange::<A>::SERVICE_BITS + u32::from(net.prefix),
     })
+}
+
+/// The network, if it is written as an agent would.
+pub(in super::super) fn network_of<A: Address>(range: &SourceRange<A>) -> Option<Network<A>> {
+    let bits = range.prefix.checked_sub(SourceRange::<A>::SERVICE_BITS)?;
+    let prefix = u8::try_from(bits).ok()?;
+    let addr = range.source.addr;
+    let net = IpNet::new(addr.to_ip(), prefix).ok()?;
+    (net.network() == addr.to_ip()).then_some(Network { addr, prefix })
+}
+
+/// Takes those out of `strays` that are the service port's from now on: it has got the id of one whose record was
+/// lost.
+pub(super) fn adopt<A: Address>(strays: &mut Vec<SourceRange<A>>, id: u32) -> Box<[Network<A>]> {
+    let is_own =
+        |range: &mut SourceRange<A>| range.source.service == id && network_of(range).is_some();
+    let own: Vec<_> = strays.extract_if(.., is_own).collect();
+    let mut networks: Vec<_> = own.iter().filter_map(network_of).collect();
+    networks.sort_unstable();
+    networks.into()
 }
 
 #[cfg(test)]

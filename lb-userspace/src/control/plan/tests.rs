@@ -11,7 +11,7 @@ use lb_common::{
 use super::*;
 use crate::{
     control::{
-        desired::{DesiredEndpoint, DesiredFamily, DesiredFrontend, List},
+        desired::{DesiredEndpoint, DesiredFamily, DesiredFrontend, List, Network},
         maps::fake::FakeMaps,
         record,
         restore::restore_planner,
@@ -125,7 +125,7 @@ fn a_service_keeps_its_id_whatever_else_comes_and_goes() {
     planner.plan(
         [change("a", 1, "http"), change("b", 2, "http")],
         Occasion::Change,
-        &[],
+        &Surroundings::default(),
     );
     planner.plan([gone("a")], Occasion::Change, &Surroundings::default());
     let plan = planner.plan(

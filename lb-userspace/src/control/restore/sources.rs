@@ -6,7 +6,11 @@ use std::collections::BTreeMap;
 
 use lb_common::address::Address;
 
-use crate::control::{desired::Network, maps::SourceRange, plan::Backing};
+use crate::control::{
+    desired::Network,
+    maps::SourceRange,
+    plan::{Backing, network_of},
+};
 
 /// Gives each backing its ranges; returns those that are nobody's.
 pub(super) fn restore_sources<A: Address>(
@@ -17,7 +21,7 @@ pub(super) fn restore_sources<A: Address>(
     let mut strays = Vec::new();
     for range in sources {
         let id = range.source.service;
-        match network(&range) {
+        match network_of(&range) {
             Some(network) if backings.contains_key(&id) => {
                 found.entry(id).or_default().push(network);
             }
@@ -31,13 +35,4 @@ pub(super) fn restore_sources<A: Address>(
         }
     }
     strays
-}
-
-/// The network, if it is written as an agent would.
-fn network<A: Address>(range: &SourceRange<A>) -> Option<Network<A>> {
-    let bits = range.prefix.checked_sub(SourceRange::<A>::SERVICE_BITS)?;
-    let prefix = u8::try_from(bits).ok()?;
-    let addr = range.source.addr;
-    let net = ipnet::IpNet::new(addr.to_ip(), prefix).ok()?;
-    (net.network() == addr.to_ip()).then_some(Network { addr, prefix })
 }

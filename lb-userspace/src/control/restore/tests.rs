@@ -2,13 +2,17 @@
 
 use lb_common::{
     address::V4,
-    tables::{Endpoint, FrontendKey, endpoint_generation, endpoint_id},
+    tables::{Endpoint, Frontend, FrontendKey, endpoint_generation, endpoint_id},
 };
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
 use crate::{
-    control::{maps::fake::FakeMaps, plan::Occasion, record::record},
+    control::{
+        maps::{SourceRange, fake::FakeMaps},
+        plan::{Occasion, Surroundings},
+        record::record,
+    },
     model::{Protocol, Service, ServicePort},
 };
 
@@ -118,7 +122,8 @@ proptest! {
     fn no_damage_makes_it_panic_and_a_complete_plan_ends_it(
         ids in vec((any::<u32>(), 0..3u32, 0..16u16, 0..6u32), 0..8),
         slots in vec(any::<u32>(), 0..12),
-        frontends in vec((0..4u32, any::<u32>(), 0..9u32, 0..3u32, 0..8u32), 0..5),
+        frontends in vec((0..4u32, any::<u32>(), 0..9u32, 0..3u32, 0..64u32), 0..5),
+        sources in vec((0..3u32, any::<u32>(), 0..80u32), 0..5),
         ranges in vec(any::<(u32, u32, u32)>(), 0..8),
         small: bool,
     ) {
@@ -132,11 +137,15 @@ proptest! {
         maps.v4.slots.truncate(8);
         for (vip, slot_base, slot_count, service, flags) in frontends {
             let slot_base = if small { slot_base % 10 } else { slot_base };
-            let value = Frontend { slot_base, slot_count, service, flags, ..Frontend::default() };
+            let (inner_base, inner_count) = (slot_base / 2, slot_count);
+            let value = Frontend { slot_base, slot_count, service, flags, inner_base, inner_count, ..Frontend::default() };
             maps.v4.frontends.insert(FrontendKey::new(V4(vip), 80, 6), value);
         }
         maps.v4.ranges = ranges.into_iter().map(|(addr, mask, flags)| lb_common::tables::VipRange {
             addr: V4(addr), mask: V4(mask), flags,
+        }).collect();
+        maps.v4.sources = sources.into_iter().map(|(service, addr, prefix)| SourceRange {
+            source: lb_common::tables::Source { service, addr: V4(addr) }, prefix,
         }).collect();
         let mut planner = restore_planner(&maps).unwrap();
         let gone = crate::control::plan::Change {
@@ -146,6 +155,7 @@ proptest! {
         let plan = planner.plan([gone], Occasion::Complete, &Surroundings::default());
         prop_assert!(crate::control::apply::apply(&mut maps, &plan).failed.is_empty());
         prop_assert!(maps.v4.frontends.is_empty() && maps.services.is_empty());
+        prop_assert!(maps.v4.sources.is_empty());
         prop_assert!(maps.v4.endpoints.iter().all(|endpoint| endpoint.state == 0));
         let indices = (0..).zip(&maps.v4.endpoints);
         for (index, endpoint) in indices.filter(|(_, endpoint)| endpoint.id != 0) {

@@ -158,7 +158,7 @@ where
 
 /// Writes those entries that differ, in three steps each (see [`FamilyMaps::write_ranges`]); every step is
 /// done for all of them before the next one.
-fn rewrite<A: Address>(
+pub(super) fn rewrite<A: Address>(
     map: &mut Array<MapData, VipRange<A>>,
     wanted: &[VipRange<A>],
 ) -> Result<(), MapError>

@@ -3,7 +3,7 @@
 use lb_common::address::Family;
 use serde_json::{Value, json};
 
-use super::{Addresses, Object};
+use super::{Addresses, Object, Source};
 
 pub(super) fn list<'a>(
     objects: impl Iterator<Item = &'a Object>,
@@ -35,6 +35,7 @@ fn item(object: &Object, family: Family, addresses: &impl Addresses) -> Value {
             item["spec"]["clusterIP"] = vip.into();
             item["spec"]["ipFamilies"] = json!([family.name()]);
             item["spec"]["ipFamilyPolicy"] = "SingleStack".into();
+            go_outside(&mut item, object, family, addresses);
         }
         "EndpointSlice" => {
             item["addressType"] = family.name().into();
@@ -43,6 +44,11 @@ fn item(object: &Object, family: Family, addresses: &impl Addresses) -> Value {
                 item["endpoints"][at]["addresses"] = json!([ip]);
             }
         }
+        "Node" => {
+            let ips = Family::BOTH.map(|family| addresses.node(name, family).to_string());
+            let addresses = ips.map(|ip| json!({ "type": "InternalIP", "address": ip }));
+            item["status"]["addresses"] = json!(addresses);
+        }
         "ServiceCIDR" => item["spec"] = json!({ "cidrs": [addresses.range(family)] }),
         _ => {}
     }
@@ -50,6 +56,35 @@ fn item(object: &Object, family: Family, addresses: &impl Addresses) -> Value {
         merge(&mut item, patch);
     }
     item
+}
+
+/// Adds the addresses that a Service has outside, and who may use them.
+fn go_outside(item: &mut Value, object: &Object, family: Family, addresses: &impl Addresses) {
+    let ip = |name: &String| addresses.external(name, family).to_string();
+    if !object.externals.is_empty() {
+        item["spec"]["externalIPs"] = object.externals.iter().map(ip).collect();
+    }
+    let ingress = object.balancers.iter().map(|(name, mode)| {
+        let mut ingress = json!({ "ip": ip(name) });
+        if let Some(mode) = mode {
+            ingress["ipMode"] = mode.as_str().into();
+        }
+        ingress
+    });
+    if !object.balancers.is_empty() {
+        item["status"]["loadBalancer"]["ingress"] = ingress.collect();
+    }
+    let network = |source: &Source| match (source, family) {
+        (Source::Of(client), _) => addresses.clients(*client, family),
+        (Source::Nobody, Family::V4) => "198.51.100.0/24".to_owned(),
+        (Source::Nobody, Family::V6) => "2001:db8:51::/64".to_owned(),
+        (Source::All, Family::V4) => "0.0.0.0/0".to_owned(),
+        (Source::All, Family::V6) => "::/0".to_owned(),
+    };
+    if !object.sources.is_empty() {
+        let networks = object.sources.iter().map(network);
+        item["spec"]["loadBalancerSourceRanges"] = networks.collect();
+    }
 }
 
 /// RFC 7396: members are replaced one by one, null removes.

@@ -7,13 +7,20 @@
 //! service NAME [KEY=VALUE]..                 ports=NAME:PORT/PROTO,.. (:80/TCP)  type=TYPE (ClusterIP)
 //!                                            itp=Local  etp=Local  affinity=SECONDS|default
 //!                                            node-port=NUMBER (of the first port)
+//!                                            balancer=NAME[:IPMODE],..  external=NAME,..  addresses outside
+//!                                            sources=NETWORK,..  pods, nodes, outside, nobody or all
 //!                                            vip=SERVICE  with the cluster IP of that one, not its own
 //! slice NAME of SERVICE [ports=NAME:PORT/PROTO,..] (:8080/TCP), its endpoints below
 //!   NAME[@NODE][=CONDITION,..] [zones=ZONE,..] [nodes=NODE,..]     conditions as stated; `none`: all false
 //! cidr NAME                                  a ServiceCIDR with all addresses of Services
 //! with JSON                                  merged into the object above (RFC 7396)
 //! without KIND NAME                          it is deleted; an object named again is replaced
-//! ask NODE[,NODE..] SERVICE:PORT[/PROTO] -> OUTCOME
+//! ask NODE[/CLIENT][,..] TARGET:PORT[/PROTO] -> OUTCOME
+//!                                            CLIENT: pod (of the node, if none is said), host (a process of the
+//!                                            node) or outside (it comes in by an uplink of the node)
+//!                                            TARGET: SERVICE (its cluster IP), external/NAME, or node/NAME with a
+//!                                            node's primary address, node/other (another that each node has)
+//!                                            or node/localhost
 //! lacking NODE SERVICE -> [internal] [external]                    what is counted (rule 87)
 //! ```
 //!
@@ -30,7 +37,7 @@ mod parse;
 use std::{
     collections::BTreeMap,
     fmt,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
 use lb_common::address::Family;
@@ -72,18 +79,57 @@ pub(crate) struct Object {
     pub(crate) body: Value,
     /// The Service whose cluster IP a Service has.
     pub(crate) vip: String,
+    /// Names of a Service's load balancer addresses, with their ipMode.
+    pub(crate) balancers: Vec<(String, Option<String>)>,
+    /// Names of a Service's external addresses.
+    pub(crate) externals: Vec<String>,
+    /// Networks that clients of load balancer addresses may be in.
+    pub(crate) sources: Vec<Source>,
     /// Names of a slice's endpoints, in order.
     pub(crate) endpoints: Vec<String>,
     /// What is merged into it at the end.
     pub(crate) patches: Vec<Value>,
 }
 
+/// Networks that a Service admits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// Of such clients.
+    Of(Client),
+    /// Nobody is in it.
+    Nobody,
+    /// Everybody is.
+    All,
+}
+
+/// Where a client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Client {
+    /// A pod of the node.
+    Pod,
+    /// A process of the node itself.
+    Host,
+    /// Its packets come in by an uplink of the node.
+    Outside,
+}
+
+/// Whom a client addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// The Service's cluster IP; it need not exist.
+    Vip(String),
+    /// The address outside of that name.
+    External(String),
+    /// The node's primary address, or `other` or `localhost`.
+    Node(String),
+}
+
 /// A client's question.
 #[derive(Debug)]
 pub(crate) struct Ask {
-    pub(crate) nodes: Vec<String>,
-    /// The Service whose cluster IP is addressed; it need not exist.
-    pub(crate) service: String,
+    /// The clients, with the node that their packets meet first.
+    pub(crate) clients: Vec<(String, Client)>,
+    pub(crate) target: Target,
     pub(crate) port: u16,
     /// IP protocol number.
     pub(crate) protocol: u8,
@@ -119,6 +165,12 @@ pub(crate) trait Addresses {
     fn endpoint(&self, name: &str, family: Family) -> IpAddr;
     /// The range of all VIPs, as a network.
     fn range(&self, family: Family) -> String;
+    /// The address outside of that name, a load balancer's or an external one.
+    fn external(&self, name: &str, family: Family) -> IpAddr;
+    /// The primary address of the node of that name, or the address `other` that each node has besides.
+    fn node(&self, name: &str, family: Family) -> IpAddr;
+    /// A network that such clients are in, and no others.
+    fn clients(&self, client: Client, family: Family) -> String;
 }
 
 /// The objects at some point of a case.
@@ -142,8 +194,22 @@ impl Objects {
 }
 
 impl Ask {
-    pub(crate) fn is_from(&self, node: &str) -> bool {
-        self.nodes.iter().any(|other| other == node)
+    /// The clients on that node.
+    pub(crate) fn clients_on(&self, node: &str) -> impl Iterator<Item = Client> {
+        let all = self.clients.iter().filter(move |(on, _)| on == node);
+        all.map(|(_, client)| *client)
+    }
+
+    pub(crate) fn address(&self, family: Family, addresses: &impl Addresses) -> IpAddr {
+        match &self.target {
+            Target::Vip(service) => addresses.vip(service, family),
+            Target::External(name) => addresses.external(name, family),
+            Target::Node(name) if name == "localhost" => match family {
+                Family::V4 => Ipv4Addr::LOCALHOST.into(),
+                Family::V6 => Ipv6Addr::LOCALHOST.into(),
+            },
+            Target::Node(name) => addresses.node(name, family),
+        }
     }
 
     pub(crate) fn outcome(&self, family: Family, addresses: &impl Addresses) -> Outcome {

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Ask, Case, Expected, Name, Object, Outcome, Step};
+use super::{Ask, Case, Client, Expected, Name, Object, Outcome, Source, Step, Target};
 
 pub(super) fn parse(text: &str) -> Vec<Case> {
     let mut cases: Vec<Case> = Vec::new();
@@ -95,6 +95,9 @@ fn object(name: Name, body: Value) -> Object {
         vip: name.1.clone(),
         name,
         body,
+        balancers: Vec::new(),
+        externals: Vec::new(),
+        sources: Vec::new(),
         endpoints: Vec::new(),
         patches: Vec::new(),
     }
@@ -112,11 +115,20 @@ fn node(name: &str, options: &[&str]) -> Option<Object> {
 
 fn service(name: &str, options: &[&str]) -> Option<Object> {
     let mut spec = json!({ "type": "ClusterIP", "ports": ports(":80/TCP")? });
-    let mut vip = name;
+    let mut service = object(("Service", name.to_owned()), Value::Null);
     for option in options {
         let (key, value) = option.split_once('=')?;
         match key {
-            "vip" => vip = value,
+            "vip" => value.clone_into(&mut service.vip),
+            "balancer" => {
+                let mode = |name: &str| match name.split_once(':') {
+                    Some((name, mode)) => (name.to_owned(), Some(mode.to_owned())),
+                    None => (name.to_owned(), None),
+                };
+                service.balancers = value.split(',').map(mode).collect();
+            }
+            "external" => service.externals = value.split(',').map(str::to_owned).collect(),
+            "sources" => service.sources = value.split(',').map(source).collect::<Option<_>>()?,
             "ports" => spec["ports"] = ports(value)?,
             "type" => spec["type"] = value.into(),
             "itp" => spec["internalTrafficPolicy"] = value.into(),
@@ -133,10 +145,31 @@ fn service(name: &str, options: &[&str]) -> Option<Object> {
             _ => return None,
         }
     }
-    Some(Object {
-        vip: vip.to_owned(),
-        ..object(("Service", name.to_owned()), json!({ "spec": spec }))
+    service.body = json!({ "spec": spec });
+    Some(service)
+}
+
+fn source(word: &str) -> Option<Source> {
+    Some(match word {
+        "pods" => Source::Of(Client::Pod),
+        "nodes" => Source::Of(Client::Host),
+        "outside" => Source::Of(Client::Outside),
+        "nobody" => Source::Nobody,
+        "all" => Source::All,
+        _ => return None,
     })
+}
+
+/// `NODE[/CLIENT]`.
+fn client(text: &str) -> Option<(String, Client)> {
+    let (node, client) = text.split_once('/').unwrap_or((text, "pod"));
+    let client = match client {
+        "pod" => Client::Pod,
+        "host" => Client::Host,
+        "outside" => Client::Outside,
+        _ => return None,
+    };
+    Some((node.to_owned(), client))
 }
 
 fn slice(name: &str, service: &str, options: &[&str]) -> Option<Object> {
@@ -213,7 +246,13 @@ fn add_endpoint(slice: &mut Object, text: &str) -> Option<()> {
 }
 
 fn ask(text: &str, nodes: &str, target: &str, outcome: &[&str]) -> Option<Ask> {
-    let (service, rest) = target.split_once(':')?;
+    let (target, rest) = target.split_once(':')?;
+    let target = match target.split_once('/') {
+        None => Target::Vip(target.to_owned()),
+        Some(("external", name)) => Target::External(name.to_owned()),
+        Some(("node", name)) => Target::Node(name.to_owned()),
+        Some(_) => return None,
+    };
     let (port, protocol) = rest.split_once('/').unwrap_or((rest, "TCP"));
     let protocol = match protocol {
         "TCP" => 6,
@@ -240,8 +279,8 @@ fn ask(text: &str, nodes: &str, target: &str, outcome: &[&str]) -> Option<Ask> {
         [] => return None,
     };
     Some(Ask {
-        nodes: nodes.split(',').map(str::to_owned).collect(),
-        service: service.to_owned(),
+        clients: nodes.split(',').map(client).collect::<Option<_>>()?,
+        target,
         port: port.parse().ok()?,
         protocol,
         outcome,

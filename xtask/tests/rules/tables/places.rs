@@ -10,7 +10,7 @@ use std::{
 use lb_common::address::Family;
 use xtask::lab;
 
-use crate::cases::{Addresses, Case, Step};
+use crate::cases::{Addresses, Case, Client, Step, Target};
 
 /// Endpoint pods on each node.
 pub(super) const PODS: [u8; 3] = [4, 4, 2];
@@ -26,6 +26,16 @@ impl Places {
     pub(super) fn find(case: &Case) -> Result<Self, String> {
         if let Some(node) = case.nodes.iter().find(|node| number_of(node).is_none()) {
             return Err(format!("the lab has no node {node}"));
+        }
+        let asks = case.steps.iter().filter_map(|step| match step {
+            Step::Ask(ask) => Some(ask),
+            _ => None,
+        });
+        for ask in asks {
+            let is_pod = |(_, client): &(String, Client)| *client == Client::Pod;
+            if !matches!(ask.target, Target::Vip(_)) || !ask.clients.iter().all(is_pod) {
+                return Err("only pods that call cluster IPs are asked here".to_owned());
+            }
         }
         let mut nodes: BTreeMap<String, Option<u8>> = BTreeMap::new();
         for step in &case.steps {
@@ -80,6 +90,36 @@ impl Addresses for Places {
 
     fn range(&self, family: Family) -> String {
         range(family).to_owned()
+    }
+
+    /// Behind the nodes' default route, and no VIP. Follows from the name.
+    fn external(&self, name: &str, family: Family) -> IpAddr {
+        let number = name.bytes().fold(0u8, u8::wrapping_add);
+        match family {
+            Family::V4 => Ipv4Addr::new(203, 0, 113, number).into(),
+            Family::V6 => Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, number.into()).into(),
+        }
+    }
+
+    fn node(&self, name: &str, family: Family) -> IpAddr {
+        // A node that the lab has not got is asked nothing.
+        let node = lab::Addresses::of_node(number_of(name).unwrap_or(250));
+        match family {
+            Family::V4 => node.v4.into(),
+            Family::V6 => node.v6.into(),
+        }
+    }
+
+    fn clients(&self, client: Client, family: Family) -> String {
+        match (client, family) {
+            (Client::Pod, Family::V4) => "10.244.0.0/16",
+            (Client::Pod, Family::V6) => "fd00:10:244::/48",
+            (Client::Host, Family::V4) => "172.18.0.0/24",
+            (Client::Host, Family::V6) => "fd00:172:18::/64",
+            (Client::Outside, Family::V4) => "192.0.2.0/24",
+            (Client::Outside, Family::V6) => "2001:db8::/64",
+        }
+        .to_owned()
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
     places::Places,
     world::World,
 };
-use crate::cases::{Addresses as _, Ask, Case, Objects, Outcome, Step};
+use crate::cases::{Ask, Case, Objects, Outcome, Step};
 
 /// How long after the marker the rest of a manifest may come into force: maps are written one by one.
 const GRACE: Duration = Duration::from_millis(300);
@@ -34,7 +34,11 @@ pub(super) fn play(world: &World, case: &Case, places: &Places) -> Result<usize>
         match step {
             Step::Apply(object) => objects.apply(object),
             Step::Delete(name) => objects.delete(name),
-            Step::Ask(ask) => nodes.extend(case.nodes.iter().filter(|node| ask.is_from(node))),
+            Step::Ask(ask) => nodes.extend(
+                case.nodes
+                    .iter()
+                    .filter(|node| ask.clients_on(node).next().is_some()),
+            ),
             Step::Lacking { node, .. } => nodes.push(node),
         }
         if nodes.is_empty() {
@@ -77,7 +81,7 @@ pub(super) fn play(world: &World, case: &Case, places: &Places) -> Result<usize>
 
 fn judge(world: &World, node: &str, ask: &Ask, family: Family, places: &Places) -> Result<()> {
     let expected = ask.outcome(family, places);
-    let to = SocketAddr::new(places.vip(&ask.service, family), ask.port);
+    let to = SocketAddr::new(ask.address(family, places), ask.port);
     eventually(&expected, || {
         let endpoints = match &expected {
             Outcome::Answered(endpoints, _) => endpoints.iter().copied().collect(),

@@ -67,7 +67,7 @@ fn service_cidrs_are_joined_and_come_before_the_range_of_what_they_leave() {
     assert!(ranges.tell(&nets(&["10.0.0.0/8"])));
     assert_eq!(settle(&mut ranges).unwrap(), ["10.0.0.0/8!"]);
     // What was covered once stays so, though its ServiceCIDR goes.
-    assert!(ranges.tell(&[]));
+    assert!(ranges.tell(&nets(&[])));
     assert_eq!(settle(&mut ranges).unwrap(), ["10.0.0.1/32"]);
 }
 
@@ -118,14 +118,7 @@ fn addresses_far_apart_get_hulls_of_their_own_as_long_as_there_may_be_more() {
     // Then the one that has to grow least takes it.
     ranges.cover(vip("198.51.100.1"));
     let three = ["10.96.0.0/16", "192.0.0.0/5", "203.0.113.0/28"];
-    assert_eq!(
-        settle(&mut ranges).unwrap(),
-        three[..1]
-            .iter()
-            .chain(&three[1..2])
-            .copied()
-            .collect::<Vec<_>>()
-    );
+    assert_eq!(settle(&mut ranges).unwrap(), three);
 }
 
 #[test]

@@ -78,7 +78,7 @@ fn short(update: &Update) -> Vec<String> {
         Some(match event {
             Event::Init(Kind::Services) => "init".to_owned(),
             Event::InitDone(Kind::ServiceCidrs) => "done".to_owned(),
-            Event::Init(_) | Event::InitDone(_) => return None,
+            Event::Init(_) | Event::InitDone(_) | Event::NodeAddresses(_) => return None,
             Event::ApplyServiceCidr(cidr) if cidr.name == "kubernetes" => return None,
             Event::ApplyNode(node) => format!("+node {}", node.name),
             Event::DeleteNode(name) => format!("-node {name}"),
