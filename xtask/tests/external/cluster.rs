@@ -106,7 +106,9 @@ impl Cluster {
             ])?;
         }
         let host = lab.node("node-1");
-        let server = Endpoint::start_as(&host.netns, "host-1", vec![(TARGET, host.name.clone())])?;
+        let at = host.addresses.both().map(|ip| (ip, TARGET).into());
+        let names = at.map(|at| (at, host.name.clone()));
+        let server = Endpoint::start_at(&host.netns, "host-1", names.into())?;
         let mut cluster = Self {
             _servers: vec![server],
             manifests: lab.dir().join("manifests"),

@@ -1,6 +1,7 @@
 //! Many connections at once from few addresses, each with a token of its own.
 //!
-//! One thread drives all of them: sockets stay in the namespace they were made in, whoever reads them.
+//! One thread drives all of them, and has a table of files of its own: both ends of all connections are this
+//! process's, and one table need not be large enough for both.
 
 use std::{
     collections::BTreeSet,
@@ -11,7 +12,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::{
+    sched::{CloneFlags, unshare},
+    sys::resource::{Resource, getrlimit, setrlimit},
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
@@ -41,24 +45,42 @@ struct Member {
     seen: SocketAddr,
 }
 
+/// Connections to be opened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Call<'a> {
+    /// Where to.
+    pub(crate) to: SocketAddr,
+    /// The addresses they come from, in turn.
+    pub(crate) from: &'a [IpAddr],
+    /// How many.
+    pub(crate) count: usize,
+    /// How long each waits at most.
+    pub(crate) patience: Duration,
+}
+
+/// Opens connections from `netns` and does `work` with them, on a thread of its own in there.
+///
+/// # Errors
+/// If the namespace cannot be entered, and what `work` fails with. A connection that fails is no error.
+pub(crate) fn gather<T: Send>(
+    netns: &Netns,
+    call: Call<'_>,
+    work: impl FnOnce(Crowd) -> Result<T> + Send,
+) -> Result<T> {
+    allow_files()?;
+    netns.run(|| {
+        unshare(CloneFlags::CLONE_FILES).context("a table of files")?;
+        work(Crowd::open(call)?)
+    })?
+}
+
 impl Crowd {
-    /// Opens `count` connections to `to`, the addresses of `from` in turn; each waits for `patience` at most.
-    ///
-    /// # Errors
-    /// If the namespace cannot be entered. A connection that fails is no error.
-    pub(crate) fn open(
-        netns: &Netns,
-        to: SocketAddr,
-        from: &[IpAddr],
-        count: usize,
-        patience: Duration,
-    ) -> Result<Self> {
-        allow_files()?;
+    fn open(call: Call<'_>) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .context("no runtime")?;
-        let results = netns.run(|| runtime.block_on(open_all(to, from, count, patience)))?;
+        let results = runtime.block_on(open_all(call));
         let (mut members, mut failures) = (Vec::new(), Vec::new());
         for result in results {
             match result {
@@ -132,12 +154,13 @@ impl Crowd {
     }
 }
 
-async fn open_all(
-    to: SocketAddr,
-    from: &[IpAddr],
-    count: usize,
-    patience: Duration,
-) -> Vec<io::Result<Member>> {
+async fn open_all(call: Call<'_>) -> Vec<io::Result<Member>> {
+    let Call {
+        to,
+        from,
+        count,
+        patience,
+    } = call;
     let turns = Arc::new(Semaphore::new(ABREAST));
     let mut tasks = JoinSet::new();
     for (token, &from) in (0..count as u64).zip(from.iter().cycle()) {
@@ -175,12 +198,8 @@ async fn open_one(to: SocketAddr, from: IpAddr, token: u64) -> io::Result<Member
     })
 }
 
-/// Both ends of all connections are this process's.
+/// As many files as this process may have at all.
 fn allow_files() -> Result<()> {
-    let wanted = 65_536;
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    if soft < wanted {
-        setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted)).context("too few files")?;
-    }
-    Ok(())
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("too few files")
 }

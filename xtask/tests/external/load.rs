@@ -1,14 +1,19 @@
 //! Many clients of a node port whose endpoint is on another node: ports of the node stand for them, are given
 //! back, and may run out.
 
-use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use xtask::lab::{Protocol, probe::Probe};
 
 use crate::{
     cluster::{Cluster, Kind, Mode},
-    crowd::Crowd,
+    crowd::{Call, Crowd, gather},
     needs_root,
     reference::{Endpoint, Frontend, Policy},
     services::Numbered,
@@ -52,7 +57,29 @@ fn multiply_outside(cluster: &Cluster) -> Result<[Vec<IpAddr>; 2]> {
     Ok(all)
 }
 
+/// All of them are there, have their own port of the node each, and hear nothing but what they said.
+fn serve(cluster: &Cluster, mut crowd: Crowd, node: &BTreeSet<IpAddr>) -> Result<()> {
+    ensure!(
+        crowd.len() == CLIENTS,
+        "{} of {CLIENTS} connections; {:?}; {:?}",
+        crowd.len(),
+        crowd.failures.first(),
+        cluster.verdicts(1)?,
+    );
+    crowd.talk()?;
+    let seen = crowd.seen();
+    ensure!(seen.len() == CLIENTS, "ports given twice");
+    let mut seen = seen.iter();
+    let stray = seen.find(|seen| !node.contains(&seen.ip()) || !PORTS.contains(&seen.port()));
+    ensure!(stray.is_none(), "seen as {stray:?}");
+    crowd.close()
+}
+
+/// Crowds come one after the other: their servers are all this process's, and have its table of files.
+static TURN: Mutex<()> = Mutex::new(());
+
 fn serve_a_crowd(mode: Mode) -> Result<()> {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let service = far();
     // Both rounds' flows, each of four entries, of either family.
     let args = ["--max-flows", "400000"];
@@ -61,27 +88,15 @@ fn serve_a_crowd(mode: Mode) -> Result<()> {
     let nodes = cluster.node_addresses()?;
     for round in ["first", "second"] {
         for (v6, from) in [(false, &from[0]), (true, &from[1])] {
-            let what = || format!("{round} round, IPv6 {v6}");
-            let to = service.socket(HERE, v6);
+            let call = Call {
+                to: service.socket(HERE, v6),
+                from,
+                count: CLIENTS,
+                patience: Duration::from_secs(10),
+            };
             let outside = &cluster.lab.outside().netns;
-            let mut crowd = Crowd::open(outside, to, from, CLIENTS, Duration::from_secs(10))?;
-            ensure!(
-                crowd.len() == CLIENTS,
-                "{}: {} of {CLIENTS} connections; {:?}; {:?}",
-                what(),
-                crowd.len(),
-                crowd.failures.first(),
-                cluster.verdicts(1)?,
-            );
-            crowd.talk().with_context(what)?;
-            let seen = crowd.seen();
-            ensure!(seen.len() == CLIENTS, "{}: ports given twice", what());
-            let own = |ip: &IpAddr| nodes[&1].contains(ip);
-            let stray = seen
-                .iter()
-                .find(|seen| !own(&seen.ip()) || !PORTS.contains(&seen.port()));
-            ensure!(stray.is_none(), "{}: seen as {stray:?}", what());
-            crowd.close().with_context(what)?;
+            gather(outside, call, |crowd| serve(&cluster, crowd, &nodes[&1]))
+                .with_context(|| format!("{round} round, IPv6 {v6}"))?;
         }
     }
     for label in ["no-snat-port", "flow-table-full", "no-port"] {
@@ -126,33 +141,38 @@ fn clients_that_find_no_port_are_counted_and_take_nothing_from_others() -> Resul
     let cluster = Cluster::start(Kind::plain(Mode::Tc), &services, &args)?;
     let outside = cluster.lab.outside();
     for v6 in [false, true] {
-        let own = outside.addresses.both()[usize::from(v6)];
-        let to = services[0].socket(HERE, v6);
-        let open = || Crowd::open(&outside.netns, to, &[own], 40, Duration::from_millis(1500));
+        let own = [outside.addresses.both()[usize::from(v6)]];
+        let call = Call {
+            to: services[0].socket(HERE, v6),
+            from: &own,
+            count: 40,
+            patience: Duration::from_millis(1500),
+        };
         let before = cluster.verdict("no-snat-port")?;
-        let mut crowd = open()?;
-        let ports: BTreeSet<u16> = crowd.seen().iter().map(|seen| seen.port()).collect();
-        ensure!(
-            ports.len() == crowd.len() && (8..=16).contains(&ports.len()),
-            "ports {ports:?} for {} connections",
-            crowd.len()
-        );
-        ensure!(ports.iter().all(|port| (40_000..=40_015).contains(port)));
-        ensure!(cluster.verdict("no-snat-port")? > before, "not counted");
-        crowd.talk()?;
-        for other in &services[1..] {
-            for protocol in Protocol::BOTH {
-                let probe = Probe::new(protocol, other.socket(HERE, v6));
-                probe
-                    .run_in(&outside.netns)
-                    .context("another service while ports are out")?;
+        gather(&outside.netns, call, |mut crowd| {
+            let ports: BTreeSet<u16> = crowd.seen().iter().map(|seen| seen.port()).collect();
+            ensure!(
+                ports.len() == crowd.len() && (8..=16).contains(&ports.len()),
+                "ports {ports:?} for {} connections",
+                crowd.len()
+            );
+            ensure!(ports.iter().all(|port| (40_000..=40_015).contains(port)));
+            ensure!(cluster.verdict("no-snat-port")? > before, "not counted");
+            crowd.talk()?;
+            for other in &services[1..] {
+                for protocol in Protocol::BOTH {
+                    let probe = Probe::new(protocol, other.socket(HERE, v6));
+                    let answer = probe.run_in(&outside.netns);
+                    answer.context("another service while ports are out")?;
+                }
             }
-        }
-        crowd.talk()?;
-        crowd.close()?;
-        let again = open()?;
-        ensure!(again.len() >= 8, "{} after all had closed", again.len());
-        again.close()?;
+            crowd.talk()?;
+            crowd.close()
+        })?;
+        gather(&outside.netns, call, |crowd| {
+            ensure!(crowd.len() >= 8, "{} after all had closed", crowd.len());
+            crowd.close()
+        })?;
     }
     cluster.check_counters()
 }

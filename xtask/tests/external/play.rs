@@ -43,6 +43,8 @@ pub(crate) enum Outcome {
     Refused,
     /// Nothing came back.
     Silent,
+    /// The client's own kernel said that it may not.
+    Denied,
     /// Anything else, or not always the same.
     Strange(String),
 }
@@ -125,6 +127,7 @@ fn ask(service: &Numbered, cell: &Cell) -> Outcome {
                 let outcome = match error.source.kind() {
                     io::ErrorKind::ConnectionRefused => Outcome::Refused,
                     io::ErrorKind::TimedOut => Outcome::Silent,
+                    io::ErrorKind::PermissionDenied => Outcome::Denied,
                     _ => Outcome::Strange(error.to_string()),
                 };
                 let is_silent = outcome == Outcome::Silent;

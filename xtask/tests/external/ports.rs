@@ -21,9 +21,12 @@ fn check(mode: Mode) -> Result<()> {
     let cluster = Cluster::start(Kind::plain(mode), slice::from_ref(&service), &[])?;
     let lab = &cluster.lab;
     let (port, node) = (service.node_port(), lab.node("node-2"));
-    // It takes the port at every address, and its neighbour too, which is nobody's.
-    let names = [port, port + 500].map(|port| (port, "own".to_owned()));
-    let server = Server::start_as(&node.netns, "own", names.to_vec())?;
+    // It takes the port at every address, and another one, which is nobody's.
+    let addresses = [node.addresses, Addresses::of_gateway(2)].map(|both| both.both());
+    let names = addresses.as_flattened().iter().flat_map(|&ip| {
+        [port, port + 500].map(|port| (SocketAddr::new(ip, port), "own".to_owned()))
+    });
+    let server = Server::start_at(&node.netns, "own", names.collect())?;
     let clients = [
         Client::Outside,
         Client::Pod {

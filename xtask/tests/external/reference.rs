@@ -126,6 +126,9 @@ pub(crate) enum Fate {
     Refused,
     /// The client hears nothing.
     Dropped,
+    /// Likewise; but the client is a process of the node that translates, and is told at once that it may not
+    /// (EPERM), as it would be by a rule in netfilter's OUTPUT.
+    Denied,
     /// No way leads there from the client: nobody is asked.
     Absent,
 }
@@ -172,7 +175,10 @@ pub(crate) fn fate(
     };
     // Rules 41 and 42: there are endpoints, only not here.
     if list.is_empty() {
-        return Fate::Dropped;
+        return match standing {
+            Standing::ThisNode => Fate::Denied,
+            Standing::LocalPod | Standing::External => Fate::Dropped,
+        };
     }
     let seen = |endpoint| {
         let seen = seen(client, endpoint, translator, standing, around);
@@ -308,6 +314,7 @@ mod tests {
         let fate = |client| fate(client, Frontend::ClusterIp, &local(), &AROUND);
         assert_eq!(fate(caller(1)), answered(&[(pod(1, 10), Seen::Own)]));
         assert_eq!(fate(caller(3)), Fate::Dropped);
+        assert_eq!(fate(Client::Host { node: 3 }), Fate::Denied);
         // It comes in at node 3.
         assert_eq!(fate(Client::Outside), Fate::Dropped);
     }

@@ -57,12 +57,14 @@ enum Expected {
     Answered(BTreeMap<String, BTreeSet<IpAddr>>),
     Refused,
     Dropped,
+    Denied,
 }
 
 fn expected(cell: &Cell, own: Vec<IpAddr>, nodes: &BTreeMap<u8, BTreeSet<IpAddr>>) -> Expected {
     let of_family = |ip: &IpAddr| ip.is_ipv6() == cell.v6;
     match &cell.expected {
         Fate::Refused => Expected::Refused,
+        Fate::Denied => Expected::Denied,
         Fate::Dropped | Fate::Absent => Expected::Dropped,
         Fate::Answered(all) => {
             let sees = |seen: &Seen| -> BTreeSet<IpAddr> {
@@ -80,7 +82,9 @@ fn expected(cell: &Cell, own: Vec<IpAddr>, nodes: &BTreeMap<u8, BTreeSet<IpAddr>
 /// All who may answer did, no others, and each saw no address but those it may.
 fn is_right(expected: &Expected, outcome: &Outcome) -> bool {
     match (expected, outcome) {
-        (Expected::Refused, Outcome::Refused) | (Expected::Dropped, Outcome::Silent) => true,
+        (Expected::Refused, Outcome::Refused)
+        | (Expected::Dropped, Outcome::Silent)
+        | (Expected::Denied, Outcome::Denied) => true,
         (Expected::Answered(expected), Outcome::Answered(seen)) => {
             expected.keys().eq(seen.keys())
                 && seen
