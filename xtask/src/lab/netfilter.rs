@@ -21,7 +21,8 @@ const MASQUERADE: &str = "
         }
     }";
 
-/// Anyone may begin, answers may follow, what is neither is dropped and counted.
+/// Anyone may begin, answers may follow, what is neither is dropped and counted. Redirects are neither, and a router
+/// sends them for whatever leaves by the device it came in by, as what a pod says to itself does.
 const DROP_INVALID: &str = "
     table inet firewall {
         counter invalid {}
@@ -35,6 +36,7 @@ const DROP_INVALID: &str = "
         }
         chain output {
             type filter hook output priority filter;
+            icmpv6 type nd-redirect accept
             ct state invalid counter name invalid drop
         }
     }";
