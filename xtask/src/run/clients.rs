@@ -39,8 +39,10 @@ pub(super) struct Client {
     pub(super) name: String,
     /// Where it stands.
     pub(super) place: Place,
-    /// Its addresses.
+    /// The addresses by which endpoints may know it.
     pub(super) addresses: BTreeSet<IpAddr>,
+    /// Those that source ranges look at: of a node its InternalIPs alone (rule 47).
+    pub(super) primary: BTreeSet<IpAddr>,
 }
 
 /// All who probe, and what is needed to know what they may expect.
@@ -71,6 +73,7 @@ impl Surroundings {
             name: pod.name.clone(),
             place: Place::Pod(pod.node.clone()),
             addresses: pod.addresses.both().into(),
+            primary: pod.addresses.both().into(),
         });
         let nodes = lab.nodes().map(|host| {
             let gateway = host
@@ -85,12 +88,14 @@ impl Surroundings {
                     .flatten()
                     .chain(host.addresses.both())
                     .collect(),
+                primary: host.addresses.both().into(),
             }
         });
         let outside = Client {
             name: lab.outside().name.clone(),
             place: Place::Outside,
             addresses: lab.outside().addresses.both().into(),
+            primary: lab.outside().addresses.both().into(),
         };
         Self {
             clients: pods.chain(nodes).chain([outside]).collect(),
@@ -147,7 +152,7 @@ impl Surroundings {
 
     fn promise(&self, client: &Client, node: &str, frontend: &Frontend) -> Promise {
         let is_denied = frontend.sources.as_ref().is_some_and(|sources| {
-            let mut addresses = client.addresses.iter();
+            let mut addresses = client.primary.iter();
             !addresses.any(|ip| sources.iter().any(|range| range.contains(ip)))
         });
         if is_denied {
@@ -204,6 +209,7 @@ mod tests {
             name: name.to_owned(),
             place,
             addresses: [ip(address)].into(),
+            primary: [ip(address)].into(),
         };
         let node = || "node-1".to_owned();
         let pod = |number, node: &str| {

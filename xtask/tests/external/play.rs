@@ -11,14 +11,14 @@ use std::{
     panic::resume_unwind,
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU16, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result};
-use xtask::lab::{interrupt, probe::Probe};
+use xtask::lab::{Protocol, interrupt, probe::Probe};
 
 use crate::{
     cells::Cell,
@@ -29,6 +29,8 @@ use crate::{
 
 /// Conversations that a client has at once.
 const ABREAST: usize = 12;
+/// The first port of a client's datagram sockets: above those of SNAT and the node ports.
+const FIRST_PORT: u16 = 33_000;
 /// A silence as long as this is a drop.
 const SILENCE: Duration = Duration::from_millis(400);
 /// How long an answer that must come may take.
@@ -63,22 +65,27 @@ pub(crate) fn play(
         clients.entry(cell.client).or_default().push(at);
     }
     let outcomes = Mutex::new(vec![None; cells.len()]);
-    let turns: Vec<(Client, Vec<usize>, AtomicUsize)> = clients
+    let turns: Vec<Turns> = clients
         .into_iter()
-        .map(|(client, mine)| (client, mine, AtomicUsize::new(0)))
+        .map(|(client, cells)| Turns {
+            client,
+            cells,
+            next: AtomicUsize::new(0),
+            port: AtomicU16::new(FIRST_PORT),
+        })
         .collect();
     thread::scope(|scope| {
         let threads = turns.iter().flat_map(|turn| [turn; ABREAST]);
-        let threads = threads.map(|(client, mine, next)| {
+        let threads = threads.map(|turns| {
             let work = || {
-                while let Some(&at) = mine.get(next.fetch_add(1, Ordering::Relaxed)) {
+                while let Some(at) = turns.take() {
                     interrupt::check()?;
-                    let outcome = ask(&services[cells[at].service], &cells[at]);
+                    let outcome = ask(&services[cells[at].service], &cells[at], &turns.port);
                     outcomes.lock().unwrap_or_else(PoisonError::into_inner)[at] = Some(outcome);
                 }
                 Ok(())
             };
-            let netns = cluster.netns(*client);
+            let netns = cluster.netns(turns.client);
             scope.spawn(move || netns.run(work).flatten())
         });
         let threads: Vec<thread::ScopedJoinHandle<'_, Result<()>>> = threads.collect();
@@ -96,8 +103,24 @@ pub(crate) fn play(
         .collect()
 }
 
+/// The cells of a client, shared by its threads.
+struct Turns {
+    client: Client,
+    cells: Vec<usize>,
+    next: AtomicUsize,
+    /// No two datagram sockets have the same: an answer to who had it before would be one to who has it now.
+    port: AtomicU16,
+}
+
+impl Turns {
+    fn take(&self) -> Option<usize> {
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
+        self.cells.get(next).copied()
+    }
+}
+
 /// One cell, from the calling thread's namespace.
-fn ask(service: &Numbered, cell: &Cell) -> Outcome {
+fn ask(service: &Numbered, cell: &Cell, port: &AtomicU16) -> Outcome {
     let to = service.socket(cell.frontend, cell.v6);
     // Connected: an unconnected UDP socket hears of no refusal.
     let probe = Probe::new(cell.protocol, to).length(100).connected();
@@ -117,6 +140,9 @@ fn ask(service: &Numbered, cell: &Cell) -> Outcome {
         // Both kinds of UDP socket: the unconnected one compares the sender of each answer.
         let mut probe = probe.clone();
         probe.connected = turn % 2 == 0 || !matches!(cell.expected, Fate::Answered(_));
+        if cell.protocol == Protocol::Udp {
+            probe = probe.from_port(port.fetch_add(1, Ordering::Relaxed));
+        }
         match probe.run() {
             Ok(answer) => {
                 missing.remove(&answer.endpoint);

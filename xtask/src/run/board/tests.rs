@@ -56,6 +56,7 @@ fn around() -> Surroundings {
         name: node.to_owned(),
         place: Place::Pod(node.to_owned()),
         addresses: BTreeSet::new(),
+        primary: BTreeSet::new(),
     });
     Surroundings {
         clients: clients.into(),

@@ -31,6 +31,7 @@ fn board(count: u8) -> Board {
         name: "client-1".to_owned(),
         place: Place::Pod("node-1".to_owned()),
         addresses: BTreeSet::new(),
+        primary: BTreeSet::new(),
     };
     let around = Surroundings {
         clients: vec![client],
