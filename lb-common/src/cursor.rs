@@ -5,6 +5,8 @@
 
 use core::marker::PhantomData;
 
+use crate::opaque::opaque_pointer;
+
 /// A header as it stands on the wire.
 ///
 /// # Safety
@@ -54,10 +56,13 @@ impl<'a> Cursor<'a> {
     ///
     #[inline(always)]
     fn pointer<T: Wire>(&self, offset: u16) -> Option<*mut T> {
+        // The verifier trusts the very register that was compared with the packet's end. Left alone, the
+        // compiler would compute the pointer anew behind the comparison, from a start and an offset, and the
+        // verifier would refuse the program.
         // The longest chain of headers that the parser follows ends below. For the verifier, which loses
         // sight of an offset's bounds when it goes through memory; it costs one instruction.
         debug_assert!(offset <= MAX_OFFSET);
-        let at = opaque(self.start.wrapping_add(usize::from(offset & MAX_OFFSET)));
+        let at = opaque_pointer(self.start.wrapping_add(usize::from(offset & MAX_OFFSET)));
         // Neither addition wraps: no packet ends within 64 KiB of the top of the address space.
         if at.wrapping_add(size_of::<T>()) > self.end || !is_aligned(at) {
             return None;
@@ -93,34 +98,6 @@ impl<'a> Cursor<'a> {
 #[inline(always)]
 fn is_aligned(at: *mut u8) -> bool {
     cfg!(target_arch = "bpf") || at.addr() & 1 == 0
-}
-
-/// The same pointer, of which the compiler does not know how it was made.
-///
-/// The verifier trusts the very register that was compared with the packet's end. Left alone, the
-/// compiler would compute the pointer anew behind the comparison, from a start and an offset, and the
-/// verifier would refuse the program.
-#[inline(always)]
-#[cfg_attr(
-    target_arch = "bpf",
-    expect(
-        clippy::pointers_in_nomem_asm_block,
-        reason = "the memory it points to is not touched"
-    )
-)]
-fn opaque(pointer: *mut u8) -> *mut u8 {
-    #[cfg(target_arch = "bpf")]
-    {
-        let mut pointer = pointer;
-        // SAFETY: the pointer comes out as it went in. A move to itself rather than nothing at all: an
-        // empty statement makes a line record without an instruction, which kernels refuse.
-        unsafe {
-            core::arch::asm!("{0} = {0}", inout(reg) pointer, options(pure, nomem, nostack));
-        }
-        pointer
-    }
-    #[cfg(not(target_arch = "bpf"))]
-    pointer
 }
 
 #[cfg(test)]

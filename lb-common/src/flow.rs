@@ -143,8 +143,10 @@ impl<A> Flow<A> {
     pub const UNDO: u16 = 1 << 10;
     /// Forward: there is a SNAT entry that goes with it.
     pub const MASQUERADED: u16 = 1 << 11;
-    /// Forward and reply: packets skip the stack, in both directions.
-    pub const FAST: u16 = 1 << 12;
+    /// Forward and undo: packets are sent on by XDP, in both directions; decided with the first one.
+    pub const XDP: u16 = 1 << 12;
+    /// Forward and reply: packets skip the stack, in both directions; decided with the first one.
+    pub const FAST: u16 = 1 << 13;
     /// What tells the other kinds of entry from a forward one.
     pub const NOT_FORWARD: u16 = Self::REPLY | Self::SNAT | Self::UNDO;
 
@@ -225,7 +227,7 @@ impl<A: Address> Flow<A> {
             endpoint: 0,
             seen: self.seen,
             mac: no_mac(),
-            flags: Self::UNDO,
+            flags: Self::UNDO | self.flags & Self::XDP,
         }
     }
 

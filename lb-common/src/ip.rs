@@ -94,6 +94,12 @@ pub trait Ip: Address {
         delta: Delta,
     ) -> Option<Delta>;
 
+    /// Hops that the packet may still make, by the header at byte `offset`.
+    fn hops(cursor: &Cursor<'_>, offset: u16) -> Option<u8>;
+
+    /// Takes one of them away, with the header's checksum. There must be one.
+    fn take_hop(cursor: &mut Cursor<'_>, offset: u16) -> Option<()>;
+
     /// Length of what follows the header (without options) at byte `offset`, as the header says.
     fn payload_len(cursor: &Cursor<'_>, offset: u16) -> Option<u16>;
 
@@ -163,6 +169,23 @@ impl Ip for V4 {
         let before = header.checksum;
         header.checksum = delta.apply(before);
         Some(Delta::new().replace_u16(before, header.checksum))
+    }
+
+    #[inline(always)]
+    fn hops(cursor: &Cursor<'_>, offset: u16) -> Option<u8> {
+        Some(cursor.get::<Ipv4>(offset)?.ttl)
+    }
+
+    #[inline(always)]
+    fn take_hop(cursor: &mut Cursor<'_>, offset: u16) -> Option<()> {
+        let header = cursor.get_mut::<Ipv4>(offset)?;
+        let before = u16::from_ne_bytes([header.ttl, header.proto]);
+        header.ttl = header.ttl.wrapping_sub(1);
+        let after = u16::from_ne_bytes([header.ttl, header.proto]);
+        header.checksum = Delta::new()
+            .replace_u16(before, after)
+            .apply(header.checksum);
+        Some(())
     }
 
     #[inline(always)]
@@ -262,6 +285,18 @@ impl Ip for V6 {
             Side::Dst => header.dst = to,
         }
         Some(Delta::new())
+    }
+
+    #[inline(always)]
+    fn hops(cursor: &Cursor<'_>, offset: u16) -> Option<u8> {
+        Some(cursor.get::<Ipv6>(offset)?.hops)
+    }
+
+    #[inline(always)]
+    fn take_hop(cursor: &mut Cursor<'_>, offset: u16) -> Option<()> {
+        let header = cursor.get_mut::<Ipv6>(offset)?;
+        header.hops = header.hops.wrapping_sub(1);
+        Some(())
     }
 
     #[inline(always)]

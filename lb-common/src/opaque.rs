@@ -1,4 +1,4 @@
-//! A number of which the compiler does not know what it is.
+//! A number, or a pointer, of which the compiler does not know what it is.
 //!
 //! LLVM knows better than the verifier what a number may be, and makes of a product with a bit a branch, of
 //! a loop of eight eight copies: quicker elsewhere, but here each way is followed by the verifier and each
@@ -17,4 +17,27 @@ pub fn opaque(number: u32) -> u32 {
     }
     #[cfg(not(target_arch = "bpf"))]
     number
+}
+
+/// The same pointer, of which the compiler does not know how it was made, nor what it points to.
+#[inline(always)]
+#[cfg_attr(
+    target_arch = "bpf",
+    expect(
+        clippy::pointers_in_nomem_asm_block,
+        reason = "the memory it points to is not touched"
+    )
+)]
+pub fn opaque_pointer<T>(pointer: *mut T) -> *mut T {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut pointer = pointer;
+        // SAFETY: as above.
+        unsafe {
+            core::arch::asm!("{0} = {0}", inout(reg) pointer, options(pure, nomem, nostack));
+        }
+        pointer
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    pointer
 }

@@ -10,6 +10,7 @@ use crate::{
     cursor::Cursor,
     headers::{Icmp, Ports, Tcp, Udp, len, proto},
     ip::Ip,
+    opaque::opaque,
     parse::Transport,
 };
 
@@ -197,5 +198,9 @@ pub fn pseudo_header<A: Ip>(src: A, dst: A, protocol: u8, length: u16) -> u64 {
 /// carry along: tags, options, extension headers.
 #[inline(always)]
 pub fn is_plain<A: Ip>(packet: &Transport<A>) -> bool {
-    packet.l3 == 14 && packet.l4 == packet.l3 + A::HEADER_LEN
+    // Of copies: else the compiler would know what is left to be known of the offsets, and spare the mask by which
+    // the verifier knows it.
+    let (l3, l4) = (opaque(packet.l3.into()), opaque(packet.l4.into()));
+    // 0: of a device without a link layer.
+    (l3 == 0 || l3 == 14) && l4 == l3 + u32::from(A::HEADER_LEN)
 }

@@ -5,13 +5,14 @@
 
 use crate::{
     address::Address,
-    checksum::Delta,
+    checksum::{Delta, fold},
     crc32c,
     cursor::Cursor,
     flow::{Flow, FlowKey},
     headers::{Icmp, Ports, proto},
     ip::{Ip, Side},
     parse::{IcmpError, Transport, checksum_offset},
+    reply::pseudo_header,
 };
 
 /// What a packet is translated to.
@@ -132,6 +133,49 @@ pub fn set_transport_checksum(
     };
     *field = after.to_ne_bytes();
     Some(Delta::new().replace_u16(before, after))
+}
+
+/// Rewrites the whole tuple of a packet that is sent on at once, checksums included; the transport checksum must be
+/// complete on the wire ([`is_complete`]).
+#[inline(always)]
+pub fn rewrite<A: Ip>(
+    cursor: &mut Cursor<'_>,
+    packet: &Transport<A>,
+    to: &FlowKey<A>,
+) -> Option<()> {
+    let old = &packet.tuple;
+    let src = Delta::new().replace_words(old.src.words(), to.src.words());
+    let dst = Delta::new().replace_words(old.dst.words(), to.dst.words());
+    A::set_address(cursor, packet.l3, Side::Src, to.src, src)?;
+    A::set_address(cursor, packet.l3, Side::Dst, to.dst, dst)?;
+    let ports = |tuple: &FlowKey<A>| Ports {
+        src: tuple.sport,
+        dst: tuple.dport,
+    };
+    let change = Change {
+        addresses: src.and(dst),
+        ports: set_ports(cursor, packet.l4, ports(old), ports(to))?,
+    };
+    set_transport_checksum(cursor, packet.l4, old.proto, &change)?;
+    Some(())
+}
+
+/// Whether the transport checksum of a packet is complete, and not left to a device: that of a neighbour on the same
+/// machine sends packets whose field holds the sum of the pseudo-header. One complete checksum in 65,536
+/// looks like that, too.
+#[inline(always)]
+pub fn is_complete<A: Ip>(cursor: &Cursor<'_>, packet: &Transport<A>) -> Option<bool> {
+    let tuple = &packet.tuple;
+    let options = packet.l4 - packet.l3 - A::HEADER_LEN;
+    let length = A::payload_len(cursor, packet.l3)?.wrapping_sub(options);
+    let partial = fold(pseudo_header(
+        tuple.src,
+        tuple.dst,
+        tuple.protocol(),
+        length,
+    ));
+    let field = cursor.read::<[u16; 1]>(packet.checksum_offset())?;
+    Some(field != [partial])
 }
 
 /// Translates the packet embedded in an ICMP error, and the error's own address on side `outer`, with

@@ -3,31 +3,24 @@
 //! Kept by client and service port, not by VIP, and only ever asked for a flow that begins: turned off, it
 //! is off with the next flow, and the packets of a flow do not keep it young.
 
-use lb_common::{
-    parse::Transport,
-    tables::{Affinity, AffinityKey, Endpoint, Frontend},
-};
+use lb_common::tables::{Affinity, AffinityKey, Frontend};
 
 use crate::{
     config,
     maps::{self, Tables},
 };
 
-/// The id of the endpoint for a flow that begins: the one that its client has at `frontend`, if that may
-/// still be used and the client has come in time, else `picked`, which it then has.
+/// The id of the endpoint for a flow that begins: the one that its client has at `frontend`, if that is still
+/// on the `list` (a bit of [`Endpoint`](lb_common::tables::Endpoint)'s state) and the client has come in time, else
+/// `picked`, which it then has.
 #[inline(never)]
-pub fn ensure<A: Tables>(packet: &Transport<A>, frontend: &Frontend, picked: u32, now: u32) -> u32 {
+pub fn ensure<A: Tables>(client: &A, frontend: &Frontend, list: u16, picked: u32, now: u32) -> u32 {
     let key = AffinityKey {
-        client: packet.tuple.src,
+        client: *client,
         service: frontend.service,
     };
     let Some(known) = maps::find_affinity(&key).or_else(|| insert(&key, picked, now)) else {
         return picked;
-    };
-    let list = if frontend.flags & Frontend::LOCAL == 0 {
-        Endpoint::<A>::CLUSTER
-    } else {
-        Endpoint::<A>::LOCAL
     };
     let mut id = known.endpoint;
     if config::is_past(known.seen, now, frontend.affinity) || !maps::has_state::<A>(id, list) {

@@ -7,26 +7,13 @@
 //! as the pods' direct traffic is. The routing table is asked when a flow
 //! begins, and for UDP once a tick.
 
-use lb_common::{address::Family, flow::Flow, headers::Eth, parse::Transport};
+use lb_common::{flow::Flow, headers::Eth, parse::Transport};
 
 use crate::{
     maps::{self, Tables},
-    skb::{Route, Skb},
+    route::Route,
+    skb::Skb,
 };
-
-/// Answers of `bpf_fib_lookup` (uapi/linux/bpf.h).
-const SUCCESS: i64 = 0;
-const NO_NEIGHBOUR: i64 = 7;
-
-/// Address families of `bpf_fib_lookup`.
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
-
-/// Whether a flow that begins may turn out to stay on a bridge: the client's device is a bridge's port.
-#[inline(always)]
-pub fn may_switch<A: Tables>(skb: &Skb, packet: &Transport<A>, flow: &Flow<A>) -> bool {
-    flow.peer != packet.tuple.src && maps::find_bridge(skb.ifindex()).is_some()
-}
 
 /// Once a tick: has the next lookup be made with this packet, for an endpoint's address may have gone to
 /// another pod, with another MAC. Not for TCP, whose connections end with the pod: if the neighbour has
@@ -42,16 +29,17 @@ pub fn ask_again<A: Tables>(flow: &mut Flow<A>) {
 /// Looks for the endpoint's MAC on the bridge that the packet came in by.
 #[inline(never)]
 pub fn find_neighbour<A: Tables>(skb: &mut Skb, packet: &Transport<A>, flow: &mut Flow<A>) {
-    let Some(bridge) = maps::find_bridge(skb.ifindex()) else {
+    let bridge = maps::find_device(skb.ifindex()).map_or(0, |device| device.bridge);
+    if bridge == 0 {
         return;
-    };
-    let mut route = question::<A>(
+    }
+    let mut route = Route::question(
         bridge,
         &packet.tuple.src,
         &flow.peer,
         packet.tuple.protocol(),
     );
-    let answer = skb.find_route(&mut route);
+    let answer = route.find(skb.as_ptr(), 0);
     flow.flags &= !(Flow::<A>::L2 | Flow::<A>::L2_PENDING);
     if route.ifindex != bridge {
         return;
@@ -59,8 +47,8 @@ pub fn find_neighbour<A: Tables>(skb: &mut Skb, packet: &Transport<A>, flow: &mu
     match answer {
         // The neighbour is not known yet: this packet is the stack's, which resolves it; the next asks
         // again.
-        NO_NEIGHBOUR => flow.flags |= Flow::<A>::L2_PENDING,
-        SUCCESS
+        Route::NO_NEIGHBOUR => flow.flags |= Flow::<A>::L2_PENDING,
+        Route::FOUND
             if skb
                 .cursor()
                 .get::<Eth>(0)
@@ -70,33 +58,5 @@ pub fn find_neighbour<A: Tables>(skb: &mut Skb, packet: &Transport<A>, flow: &mu
             flow.flags |= Flow::<A>::L2;
         }
         _ => {}
-    }
-}
-
-/// The question: how would a packet from `src`, coming in by the bridge, go to `dst`?
-#[inline(always)]
-fn question<A: Tables>(bridge: u32, src: &A, dst: &A, proto: u8) -> Route {
-    let four = |address: &A| {
-        let words = address.words();
-        match A::FAMILY {
-            Family::V4 => [words[0], 0, 0, 0],
-            Family::V6 => [words[0], words[1], words[2], words[3]],
-        }
-    };
-    Route {
-        family: match A::FAMILY {
-            Family::V4 => AF_INET,
-            Family::V6 => AF_INET6,
-        },
-        proto,
-        ports: [0; 2],
-        tot_len: 0,
-        ifindex: bridge,
-        flowinfo: 0,
-        src: four(src),
-        dst: four(dst),
-        vlan: 0,
-        smac: [0; 3],
-        dmac: [0; 3],
     }
 }

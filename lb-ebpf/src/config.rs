@@ -73,6 +73,18 @@ pub fn hash_seed() -> u64 {
     HASH_SEED.load()
 }
 
+/// The first port that SNAT gives to clients, host byte order, and how many there are.
+#[inline(always)]
+pub fn snat_ports() -> (u32, u32) {
+    (SNAT_FIRST.load(), SNAT_COUNT.load())
+}
+
+/// See [`MASQUERADE_ALL`].
+#[inline(always)]
+pub fn masquerades_all() -> bool {
+    MASQUERADE_ALL.load() != 0
+}
+
 /// See [`TCP_RESET_DEAD`].
 #[inline(always)]
 pub fn resets_dead() -> bool {

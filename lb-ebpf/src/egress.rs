@@ -1,4 +1,5 @@
-//! Packets that leave by a device: from an endpoint back to the client (rev-NAT).
+//! Packets that leave by a device: from an endpoint back to the client (rev-NAT), or from a client that gets
+//! another address to an endpoint (SNAT).
 
 use lb_common::{
     flow::Flow,
@@ -15,7 +16,7 @@ use crate::{
     maps::{self, Tables},
     moved,
     skb::Skb,
-    twin,
+    snat, twin,
 };
 
 /// A packet whose IP header stands at `l3`.
@@ -30,9 +31,19 @@ pub fn run<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
 
 #[inline(always)]
 fn to_client<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<Verdict> {
-    let flow = twin::find_reply(&packet.tuple).ok_or(Exit::NotOurs)?;
+    let flow = maps::find_flow(&packet.tuple).ok_or(Exit::NotOurs)?;
+    if flow.flags & (Flow::<A>::REPLY | Flow::<A>::SNAT) == 0 {
+        return Err(Exit::NotOurs);
+    }
     if packet.is_fragment() {
         return Err(Verdict::Fragment.into());
+    }
+    if flow.flags & Flow::<A>::SNAT != 0 {
+        snat::go_out(&packet.tuple, packet.flags, flow)?;
+        if packet.is_sctp() {
+            return Err(Exit::Sctp);
+        }
+        return Ok(pass(skb, packet, flow)?);
     }
     if flow.flags & Flow::<A>::AWAITS_SYN_ACK != 0 {
         if packet.flags & (Tcp::SYN | Tcp::RST) == 0 && moved::give_back(packet, flow) {
@@ -44,9 +55,12 @@ fn to_client<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<Verdict> {
     if flow.seen != now {
         flow.seen = now;
     }
-    if packet.flags & (Tcp::FIN | Tcp::RST) != 0 {
-        twin::note_endpoint_end(packet, flow);
-    }
+    twin::note_end(
+        packet.flags,
+        flow,
+        &flow.forward_key(&packet.tuple),
+        Flow::<A>::FIN_ENDPOINT,
+    );
     if packet.is_sctp() {
         return Err(Exit::Sctp);
     }
@@ -66,7 +80,11 @@ pub fn pass<A: Tables>(
 ) -> Result<Verdict, Verdict> {
     skb.translate(packet, &Target::of(flow, Side::Src))?;
     if flow.traffic == Flow::<A>::NO_SERVICE {
-        return Ok(Verdict::PortMoved);
+        return Ok(if flow.flags & Flow::<A>::SNAT == 0 {
+            Verdict::PortMoved
+        } else {
+            Verdict::Snat
+        });
     }
     let bytes = u64::from(skb.len());
     maps::count_traffic(flow.traffic, |traffic| {

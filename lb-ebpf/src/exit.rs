@@ -13,6 +13,12 @@ pub enum Exit {
     Icmp,
     /// It is addressed to no frontend, but to what may be a VIP, and takes the way of [`crate::vips`].
     Vip,
+    /// Its flow begins here: on ingress it takes the way of [`crate::begin`], on egress that of [`crate::snat`].
+    Open,
+    /// Likewise, and its own source port is another connection's.
+    OpenElsewhere,
+    /// Its flow has been opened: it begins anew.
+    Opened,
     /// It is SCTP, its flow is known, and it takes the way of [`crate::sctp`].
     Sctp,
 }

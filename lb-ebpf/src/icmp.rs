@@ -2,7 +2,8 @@
 //! bulk transfer through a VIP.
 //!
 //! What tells the flow is the embedded packet: its sender's tuple reversed is the tuple of the packets
-//! that go the error's own way.
+//! that go the error's own way. Where the client has got another address, the error is translated twice, as the
+//! packet was: between client and endpoint on the one side of the node, between node and endpoint on the other.
 
 use lb_common::{
     flow::Flow,
@@ -16,20 +17,23 @@ use crate::{
     exit::{Exit, Step, end},
     maps::{self, Tables},
     skb::Skb,
-    twin,
 };
 
-/// An error for a client, about a packet that it sent to a VIP and that went to an endpoint. Only where
-/// the endpoint itself complains does the error come from the VIP; a router on the way keeps its name.
+/// An error that leaves: for a client, about a packet that it sent to a VIP and that went to an endpoint, or for
+/// an endpoint, about its answer to a client that it knows by another address. Only where the peer itself
+/// complains does the error come from the VIP, or that address; a router on the way keeps its name.
 #[inline(never)]
-pub fn to_client<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
-    end(translate_to_client::<A>(skb, l3))
+pub fn leaving<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
+    end(translate_leaving::<A>(skb, l3))
 }
 
 #[inline(always)]
-fn translate_to_client<A: Tables>(skb: &mut Skb, l3: u16) -> Step<Verdict> {
+fn translate_leaving<A: Tables>(skb: &mut Skb, l3: u16) -> Step<Verdict> {
     let error = &parse_icmp_error::<A>(&skb.cursor(), l3).ok_or(Exit::NotOurs)?;
-    let reply = *twin::find_reply(&error.inner.reversed()).ok_or(Exit::NotOurs)?;
+    let flow = *maps::find_flow(&error.inner.reversed()).ok_or(Exit::NotOurs)?;
+    if flow.flags & (Flow::<A>::REPLY | Flow::<A>::SNAT) == 0 {
+        return Err(Exit::NotOurs);
+    }
     let outer = if error.src == error.inner.dst {
         Some(Side::Src)
     } else {
@@ -38,24 +42,25 @@ fn translate_to_client<A: Tables>(skb: &mut Skb, l3: u16) -> Step<Verdict> {
     translate_icmp(
         &mut skb.cursor(),
         error,
-        &Target::of(&reply, Side::Dst),
+        &Target::of(&flow, Side::Dst),
         outer,
     )
     .ok_or(Verdict::NotWritable)?;
-    Ok(Verdict::IcmpToClient)
+    Ok(verdict(flow.flags & Flow::<A>::SNAT == 0))
 }
 
-/// An error from a client, about a packet that it got from a VIP.
+/// An error that enters: from a client, about a packet that it got from a VIP, or about a packet that a client
+/// has sent under an address of this node.
 #[inline(never)]
-pub fn to_endpoint<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
-    end(translate_to_endpoint::<A>(skb, l3))
+pub fn entering<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
+    end(translate_entering::<A>(skb, l3))
 }
 
 #[inline(always)]
-fn translate_to_endpoint<A: Tables>(skb: &mut Skb, l3: u16) -> Step<Verdict> {
+fn translate_entering<A: Tables>(skb: &mut Skb, l3: u16) -> Step<Verdict> {
     let error = &parse_icmp_error::<A>(&skb.cursor(), l3).ok_or(Exit::NotOurs)?;
     let flow = *maps::find_flow(&error.inner.reversed()).ok_or(Exit::NotOurs)?;
-    if flow.flags & Flow::<A>::REPLY != 0 || error.dst != error.inner.src {
+    if flow.flags & (Flow::<A>::REPLY | Flow::<A>::SNAT) != 0 || error.dst != error.inner.src {
         return Err(Exit::NotOurs);
     }
     translate_icmp(
@@ -65,5 +70,14 @@ fn translate_to_endpoint<A: Tables>(skb: &mut Skb, l3: u16) -> Step<Verdict> {
         Some(Side::Dst),
     )
     .ok_or(Verdict::NotWritable)?;
-    Ok(Verdict::IcmpToEndpoint)
+    Ok(verdict(flow.flags & Flow::<A>::UNDO != 0))
+}
+
+#[inline(always)]
+fn verdict(is_to_client: bool) -> Verdict {
+    if is_to_client {
+        Verdict::IcmpToClient
+    } else {
+        Verdict::IcmpToEndpoint
+    }
 }

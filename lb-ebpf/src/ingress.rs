@@ -6,7 +6,6 @@
 
 use lb_common::{
     flow::{Flow, is_past},
-    headers::Tcp,
     ip::Side,
     parse::{Packet, Transport, parse},
     tables::{Endpoint, Frontend, FrontendKey, traffic_index},
@@ -18,9 +17,9 @@ use crate::{
     bridge, config,
     exit::{Exit, Step, end},
     maps::{self, Tables},
-    moved, open,
+    moved,
     skb::Skb,
-    twin, vips,
+    snat, twin, vips,
 };
 
 /// A packet whose IP header stands at `l3`.
@@ -38,15 +37,39 @@ fn to_endpoint<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<Verdict>
     let tuple = &packet.tuple;
     let key = FrontendKey::new(tuple.dst, tuple.dport, tuple.protocol());
     let flow = match maps::find_frontend(&key) {
-        Some(frontend) => find_or_open(skb, packet, frontend)?,
-        None if vips::may_be(&tuple.dst) => return Err(Exit::Vip),
-        None if packet.is_tcp() => {
-            moved::ensure_flow(packet)?;
-            &*find_flow(packet)?
+        Some(frontend) if frontend.flags & Frontend::HOST_ONLY == 0 => {
+            let flow = find_known(packet, frontend, config::now())?;
+            if flow.flags & Flow::<A>::L2_PENDING != 0 {
+                bridge::find_neighbour(skb, packet, flow);
+            }
+            flow
         }
-        None => return Err(Exit::NotOurs),
+        Some(_) => return Err(Exit::NotOurs),
+        None => match find_other(packet)? {
+            Some(flow) => flow,
+            None => return Err(Exit::NotOurs),
+        },
     };
     forward(skb, packet, flow)
+}
+
+/// The flow of a packet that is addressed to no frontend.
+#[inline(always)]
+fn find_other<A: Tables>(packet: &Transport<A>) -> Step<Option<&'static mut Flow<A>>> {
+    if snat::may_be_answer(packet)
+        && let Some(flow) = snat::find_undo(packet)
+    {
+        snat::go_back(packet, flow)?;
+        return Ok(Some(flow));
+    }
+    if vips::may_be(&packet.tuple.dst) {
+        return Err(Exit::Vip);
+    }
+    if !packet.is_tcp() {
+        return Ok(None);
+    }
+    moved::ensure_flow(packet)?;
+    Ok(Some(find_flow(packet)?))
 }
 
 /// Sends a packet of `flow` on its way.
@@ -70,7 +93,11 @@ pub fn pass<A: Tables>(
 ) -> Result<Verdict, Verdict> {
     skb.translate(packet, &Target::of(flow, Side::Dst))?;
     if flow.traffic == Flow::<A>::NO_SERVICE {
-        return Ok(Verdict::PortMoved);
+        return Ok(if flow.flags & Flow::<A>::UNDO == 0 {
+            Verdict::PortMoved
+        } else {
+            Verdict::Unsnat
+        });
     }
     let bytes = u64::from(skb.len());
     maps::count_traffic(flow.traffic, |traffic| {
@@ -80,27 +107,24 @@ pub fn pass<A: Tables>(
     Ok(Verdict::Dnat)
 }
 
+/// The flow of a packet that is addressed to `frontend`, if it does not begin one.
 #[inline(always)]
-fn find_or_open<A: Tables>(
-    skb: &mut Skb,
+pub fn find_known<A: Tables>(
     packet: &Transport<A>,
     frontend: &Frontend,
-) -> Result<&'static Flow<A>, Verdict> {
-    let now = config::now();
-    let known = maps::find_flow(&packet.tuple);
-    let is_taken = known
-        .as_ref()
-        .is_some_and(|flow| flow.flags & Flow::<A>::TAKEN != 0);
-    let flow = if let Some(flow) = known.filter(|flow| !is_over(packet, flow, frontend, now)) {
-        go_on(packet, flow, now)?;
-        flow
-    } else {
-        open::run(skb, packet, frontend, now, is_taken)?;
-        find_flow(packet)?
+    now: u32,
+) -> Step<&'static mut Flow<A>> {
+    let Some(flow) = maps::find_flow(&packet.tuple) else {
+        return Err(Exit::Open);
     };
-    if flow.flags & Flow::<A>::L2_PENDING != 0 {
-        bridge::find_neighbour(skb, packet, flow);
+    if is_over(packet, flow, frontend, now) {
+        return Err(if flow.flags & Flow::<A>::TAKEN == 0 {
+            Exit::Open
+        } else {
+            Exit::OpenElsewhere
+        });
     }
+    go_on(packet, flow, now)?;
     Ok(flow)
 }
 
@@ -127,6 +151,9 @@ pub fn go_on<A: Tables>(
         // The reply tuple of a flow that ended may be another's, or a direct connection's, by now.
         if !flow.is_closed() {
             twin::ensure_reply(packet, flow, now)?;
+            if flow.flags & Flow::<A>::MASQUERADED != 0 {
+                snat::ensure(packet, flow)?;
+            }
         }
         if packet.is_udp() {
             bridge::ask_again(flow);
@@ -149,6 +176,9 @@ fn is_over<A: Tables>(
     frontend: &Frontend,
     now: u32,
 ) -> bool {
+    if flow.flags & Flow::<A>::NOT_FORWARD != 0 {
+        return true;
+    }
     if packet.is_udp() {
         // A flow has to end when its endpoint does not answer any more or is another's (rules 73 to 75),
         // and with its service or port. Answers keep it alive as well: a stream from the endpoint needs no
@@ -186,7 +216,7 @@ fn is_served<A: Tables>(flow: &Flow<A>, frontend: &Frontend) -> bool {
 /// Whether this is the forward entry of a flow through a VIP.
 #[inline(always)]
 pub fn is_of_service<A: Tables>(flow: &Flow<A>) -> bool {
-    flow.traffic != Flow::<A>::NO_SERVICE && flow.flags & Flow::<A>::REPLY == 0
+    flow.traffic != Flow::<A>::NO_SERVICE && flow.flags & Flow::<A>::NOT_FORWARD == 0
 }
 
 /// Whether the endpoint of a flow has left every slice.
@@ -201,7 +231,10 @@ fn follow<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>) {
     if !packet.is_open() && flow.flags & Flow::<A>::OPENED == 0 {
         flow.flags |= Flow::<A>::OPENED;
     }
-    if packet.flags & (Tcp::FIN | Tcp::RST) != 0 {
-        twin::note_client_end(packet, flow);
-    }
+    twin::note_end(
+        packet.flags,
+        flow,
+        &flow.reply_key(&packet.tuple),
+        Flow::<A>::FIN_CLIENT,
+    );
 }

@@ -18,6 +18,7 @@
 )]
 
 mod affinity;
+mod begin;
 mod bridge;
 mod config;
 mod egress;
@@ -28,22 +29,25 @@ mod maps;
 mod moved;
 mod open;
 mod reject;
+mod route;
 mod sctp;
 mod skb;
+mod snat;
 mod twin;
 mod vips;
+mod xdp;
 
 use aya_ebpf::{
     bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},
-    macros::classifier,
-    programs::TcContext,
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
 };
 use lb_common::{
     address::{V4, V6},
     headers::ethertype,
     ip::Side,
     join::join_ways,
-    verdict::Action,
+    verdict::{Action, Verdict},
 };
 
 use crate::{exit::Exit, maps::Tables, skb::Skb};
@@ -51,13 +55,31 @@ use crate::{exit::Exit, maps::Tables, skb::Skb};
 /// Packets that enter by a device: from a client to a VIP.
 #[classifier]
 pub fn tc_ingress(ctx: TcContext) -> i32 {
-    enter::<Ingress>(ctx)
+    enter::<Ingress, true>(ctx)
 }
 
 /// Packets that leave by a device: from an endpoint back to the client.
 #[classifier]
 pub fn tc_egress(ctx: TcContext) -> i32 {
-    enter::<Egress>(ctx)
+    enter::<Egress, true>(ctx)
+}
+
+/// Packets that enter by a device without a link layer: a layer-3 tunnel.
+#[classifier]
+pub fn tc_ingress_l3(ctx: TcContext) -> i32 {
+    enter::<Ingress, false>(ctx)
+}
+
+/// Packets that leave by a device without a link layer.
+#[classifier]
+pub fn tc_egress_l3(ctx: TcContext) -> i32 {
+    enter::<Egress, false>(ctx)
+}
+
+/// Packets of flows between outside and another node, on the way through this one.
+#[xdp(frags)]
+pub fn xdp_ingress(ctx: XdpContext) -> u32 {
+    xdp::run(ctx)
 }
 
 /// The flow clock as a return value, so that the agent can find out how fast it ticks here: the kernel
@@ -95,11 +117,19 @@ impl Hook for Ingress {
     #[inline(always)]
     fn run_rare<A: Tables>(skb: &mut Skb, l3: u16, exit: Exit) -> Exit {
         let exit = join_ways(match exit {
-            Exit::Icmp => icmp::to_endpoint::<A>(skb, l3),
+            Exit::Icmp => icmp::entering::<A>(skb, l3),
             Exit::Vip => vips::run::<A>(skb, l3),
+            Exit::Open => begin::run::<A>(skb, l3, false),
+            Exit::OpenElsewhere => begin::run::<A>(skb, l3, true),
+            exit => exit,
+        });
+        let exit = join_ways(match exit {
+            Exit::Opened => ingress::run::<A>(skb, l3),
             exit => exit,
         });
         match exit {
+            // The flow that was opened just now is not there any more.
+            Exit::Open | Exit::OpenElsewhere => Verdict::FlowTableFull.into(),
             Exit::Sctp => sctp::run::<A>(skb, l3, Side::Dst),
             Exit::Counted(why) if matches!(why.action(), Action::Reply) => {
                 reject::run::<A>(skb, l3, why)
@@ -119,19 +149,28 @@ impl Hook for Egress {
 
     #[inline(always)]
     fn run_rare<A: Tables>(skb: &mut Skb, l3: u16, exit: Exit) -> Exit {
+        let exit = join_ways(match exit {
+            Exit::Icmp => icmp::leaving::<A>(skb, l3),
+            Exit::Open => snat::run::<A>(skb, l3),
+            exit => exit,
+        });
+        let exit = join_ways(match exit {
+            Exit::Opened => egress::run::<A>(skb, l3),
+            exit => exit,
+        });
         match exit {
-            Exit::Icmp => icmp::to_client::<A>(skb, l3),
+            Exit::Open => Verdict::FlowTableFull.into(),
             Exit::Sctp => sctp::run::<A>(skb, l3, Side::Src),
             exit => exit,
         }
     }
 }
 
-/// The way of every packet: link layer, family, the family's body, one verdict.
+/// The way of every packet: link layer (if there is an Ethernet header), family, the family's body, one verdict.
 #[inline(always)]
-fn enter<H: Hook>(ctx: TcContext) -> i32 {
+fn enter<H: Hook, const IS_ETHERNET: bool>(ctx: TcContext) -> i32 {
     let mut skb = Skb::new(ctx);
-    let Some(l2) = skb.parse_l2() else {
+    let Some(l2) = skb.parse_l2::<IS_ETHERNET>() else {
         return TC_ACT_UNSPEC;
     };
     let exit = match l2.ethertype {

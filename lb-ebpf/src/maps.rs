@@ -108,6 +108,8 @@ pub trait Tables: Ip {
     fn locals() -> &'static Array<VipRange<Self>>;
     fn sources() -> &'static LpmTrie<Source<Self>, u32>;
     fn sockets() -> &'static LruHashMap<SocketKey<Self>, Socket<Self>>;
+    /// The address that clients get on egress by the device.
+    fn snat_address(device: &Device) -> Self;
     fn affinity() -> &'static LruHashMap<AffinityKey<Self>, Affinity>;
     fn flows() -> &'static LruHashMap<FlowKey<Self>, Flow<Self>>;
 }
@@ -140,6 +142,10 @@ impl Tables for V4 {
     #[inline(always)]
     fn sockets() -> &'static LruHashMap<SocketKey<Self>, Socket<Self>> {
         &SOCKETS_V4
+    }
+    #[inline(always)]
+    fn snat_address(device: &Device) -> Self {
+        device.v4
     }
     #[inline(always)]
     fn affinity() -> &'static LruHashMap<AffinityKey<Self>, Affinity> {
@@ -179,6 +185,10 @@ impl Tables for V6 {
     #[inline(always)]
     fn sockets() -> &'static LruHashMap<SocketKey<Self>, Socket<Self>> {
         &SOCKETS_V6
+    }
+    #[inline(always)]
+    fn snat_address(device: &Device) -> Self {
+        device.v6
     }
     #[inline(always)]
     fn affinity() -> &'static LruHashMap<AffinityKey<Self>, Affinity> {
@@ -310,16 +320,11 @@ pub fn remove_flow<A: Tables>(key: &FlowKey<A>) {
     let _ = A::flows().remove(key);
 }
 
-/// The bridge that the device is a port of.
+/// What the agent says of a device.
 #[inline(always)]
-pub fn find_bridge(ifindex: u32) -> Option<u32> {
-    // SAFETY: copied at once.
-    let device = unsafe { DEVICES.get(ifindex) }?;
-    if device.bridge == 0 {
-        None
-    } else {
-        Some(device.bridge)
-    }
+pub fn find_device(ifindex: u32) -> Option<&'static Device> {
+    // SAFETY: as of frontends: the agent replaces the element.
+    unsafe { DEVICES.get(ifindex) }
 }
 
 /// When a moved packet last passed, in ticks; 0: never.

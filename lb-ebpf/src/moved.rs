@@ -72,7 +72,7 @@ fn has_moved<A: Tables>(packet: &Transport<A>, last: u32, now: u32) -> bool {
     let Some(flow) = maps::find_flow(&packet.tuple) else {
         return false;
     };
-    if flow.traffic != Flow::<A>::NO_SERVICE || flow.flags & Flow::<A>::REPLY != 0 {
+    if flow.traffic != Flow::<A>::NO_SERVICE || flow.flags & Flow::<A>::NOT_FORWARD != 0 {
         return false;
     }
     if flow.seen != now {

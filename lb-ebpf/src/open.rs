@@ -1,35 +1,98 @@
 //! A flow's first packet: choose an endpoint, claim a reply tuple, remember both directions.
 
+use aya_ebpf::programs::TcContext;
 use aya_log_ebpf::info;
 use lb_common::{
     flow::{Flow, FlowKey, no_mac},
     parse::Transport,
-    tables::{Frontend, traffic_index},
+    tables::{Device, Endpoint, Frontend, LOCAL_RANGES, traffic_index},
     verdict::Verdict,
 };
 
 use crate::{
-    affinity, bridge, config,
+    affinity, config,
     maps::{self, Refused, Tables},
-    skb::Skb,
+    snat,
     twin::is_idle,
 };
 
 /// Source ports tried when the client's own one is taken, before the packet is dropped as `NoPort`.
 const PORT_TRIES: u32 = 8;
 
-/// Opens a flow for `packet`, which is addressed to `frontend`: both its entries. `is_taken`: the client's
-/// own port is another connection's.
+/// Where and when a flow begins.
+pub struct Client {
+    /// The device that its packet came in by.
+    pub ifindex: u32,
+    /// On the flow clock.
+    pub now: u32,
+    /// Whether its own port is another connection's.
+    pub is_taken: bool,
+}
+
+/// Opens a flow for `packet`, which is addressed to `frontend`: all its entries.
 #[inline(never)]
 pub fn run<A: Tables>(
-    skb: &mut Skb,
     packet: &Transport<A>,
     frontend: &Frontend,
-    now: u32,
-    is_taken: bool,
+    client: &Client,
 ) -> Result<(), Verdict> {
-    if frontend.slot_count == 0 {
-        return Err(if frontend.flags & Frontend::DROP == 0 {
+    let device = maps::find_device(client.ifindex);
+    let role = device.map_or(0, |device| device.role);
+    let id = choose(packet, frontend, role, client.now)?;
+    let endpoint = maps::find_endpoint::<A>(id).ok_or(Verdict::BadSlot)?;
+    let mut flow = Flow {
+        peer: endpoint.addr,
+        peer_port: endpoint.port,
+        client_port: packet.tuple.sport,
+        traffic: traffic_index(frontend.service, A::FAMILY),
+        endpoint: endpoint.id,
+        seen: client.now,
+        mac: no_mac(),
+        flags: if packet.is_open() {
+            0
+        } else {
+            Flow::<A>::OPENED
+        },
+    };
+    claim_reply(
+        &packet.tuple,
+        &mut flow,
+        packet.tuple.hash(config::hash_seed()),
+        client.is_taken,
+    )?;
+    if snat::is_needed(packet, frontend, endpoint, role) {
+        flow.flags |= Flow::<A>::MASQUERADED;
+        snat::prepare(packet, &flow)?;
+    } else if device.is_some_and(|device| device.bridge != 0) {
+        flow.flags |= Flow::<A>::L2_PENDING;
+    }
+    maps::put_flow(&packet.tuple, &flow).map_err(|_| Verdict::FlowTableFull)?;
+    maps::count_traffic(flow.traffic, |traffic| traffic.flows += 1);
+    Ok(())
+}
+
+/// The id of the endpoint that the flow is to go to.
+#[inline(always)]
+fn choose<A: Tables>(
+    packet: &Transport<A>,
+    frontend: &Frontend,
+    role: u32,
+    now: u32,
+) -> Result<u32, Verdict> {
+    // Rule 48: whoever may not is not told whether there are endpoints.
+    if frontend.flags & Frontend::SOURCE_RANGES != 0
+        && !maps::is_source(frontend.service, packet.tuple.src)
+    {
+        return Err(Verdict::SourceDenied);
+    }
+    let is_inner = frontend.flags & Frontend::SPLIT != 0 && is_inside(role, &packet.tuple.src);
+    let (base, count) = if is_inner {
+        (frontend.inner_base, frontend.inner_count)
+    } else {
+        (frontend.slot_base, frontend.slot_count)
+    };
+    if count == 0 {
+        return Err(if is_inner || frontend.flags & Frontend::DROP == 0 {
             Verdict::NoEndpoint
         } else {
             Verdict::NoLocalEndpoint
@@ -42,46 +105,40 @@ pub fn run<A: Tables>(
     }
     let hash = packet.tuple.hash(config::hash_seed());
     // Multiply and shift instead of a division: uniform over the range as the hash is over 2^32.
-    let slot = ((u64::from(hash) * u64::from(frontend.slot_count)) >> 32) as u32;
-    let mut id =
-        maps::find_slot::<A>(frontend.slot_base.wrapping_add(slot)).ok_or(Verdict::BadSlot)?;
-    if frontend.affinity != 0 {
-        id = affinity::ensure(packet, frontend, id, now);
+    let slot = ((u64::from(hash) * u64::from(count)) >> 32) as u32;
+    let id = maps::find_slot::<A>(base.wrapping_add(slot)).ok_or(Verdict::BadSlot)?;
+    if frontend.affinity == 0 {
+        return Ok(id);
     }
-    let endpoint = maps::find_endpoint::<A>(id).ok_or(Verdict::BadSlot)?;
-    let mut flow = Flow {
-        peer: endpoint.addr,
-        peer_port: endpoint.port,
-        client_port: packet.tuple.sport,
-        traffic: traffic_index(frontend.service, A::FAMILY),
-        endpoint: endpoint.id,
-        seen: now,
-        mac: no_mac(),
-        flags: if packet.is_open() {
-            0
-        } else {
-            Flow::<A>::OPENED
-        },
+    let is_local = !is_inner && frontend.flags & (Frontend::LOCAL | Frontend::SPLIT) != 0;
+    let list = if is_local {
+        Endpoint::<A>::LOCAL
+    } else {
+        Endpoint::<A>::CLUSTER
     };
-    claim_reply(&packet.tuple, &mut flow, hash, is_taken)?;
-    if bridge::may_switch(skb, packet, &flow) {
-        flow.flags |= Flow::<A>::L2_PENDING;
-    }
-    maps::put_flow(&packet.tuple, &flow).map_err(|_| Verdict::FlowTableFull)?;
-    note::<A>(skb, frontend, slot);
-    Ok(())
+    Ok(affinity::ensure(&packet.tuple.src, frontend, list, id, now))
 }
 
-/// Counts a new flow, and says where it goes. A function of its own: in its caller's frame, it would be under
-/// the deepest calls there are.
+/// Whether a client that comes in by a device of this role is a pod of this node (rules 45 and 59).
+#[inline(always)]
+fn is_inside<A: Tables>(role: u32, client: &A) -> bool {
+    let mut is_told = false;
+    for index in 0..LOCAL_RANGES {
+        let Some(range) = maps::find_local::<A>(index) else {
+            break;
+        };
+        if range.contains(client) {
+            return true;
+        }
+        is_told = true;
+    }
+    !is_told && role & Device::PODS != 0
+}
+
+/// Says that there is a new flow.
 #[inline(never)]
-fn note<A: Tables>(skb: &Skb, frontend: &Frontend, slot: u32) {
-    let index = traffic_index(frontend.service, A::FAMILY);
-    maps::count_traffic(index, |traffic| traffic.flows += 1);
-    info!(
-        skb.ctx(),
-        "service {}: new flow, slot {} of {}", frontend.service, slot, frontend.slot_count
-    );
+pub fn log(ctx: &TcContext, service: u32) {
+    info!(ctx, "service {}: new flow", service);
 }
 
 /// Makes the reply tuple of `flow` this flow's own, with another client port in it if the client's own

@@ -45,7 +45,9 @@ fn answer<A: Tables>(skb: &mut Skb, l3: u16) -> Result<(), Verdict> {
         unreachable(skb, &packet)
     };
     written.ok_or(Verdict::NotWritable)?;
-    skb.swap_macs();
+    if packet.l3 != 0 {
+        skb.swap_macs();
+    }
     Ok(())
 }
 

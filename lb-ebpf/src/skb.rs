@@ -1,11 +1,11 @@
 //! The context of a TC program: the only file that calls the kernel's packet helpers.
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC},
-    helpers::generated::{
-        bpf_csum_update, bpf_fib_lookup, bpf_l4_csum_replace, bpf_redirect, bpf_skb_change_tail,
-    },
+    helpers::generated::{bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_skb_change_tail},
     programs::TcContext,
 };
 use lb_common::{
@@ -13,6 +13,7 @@ use lb_common::{
     cursor::Cursor,
     headers::Eth,
     ip::Ip,
+    opaque::opaque_pointer,
     parse::{L2, Transport, parse_l2},
     reply::ChecksumState,
     translate::{Change, Target, set_crc, translate},
@@ -22,43 +23,6 @@ use lb_common::{
 /// Bytes that hold every header the parser may look at, in nearly all packets: Ethernet, two tags, IPv6,
 /// an extension or two, TCP; or an ICMP error with what it embeds.
 const HEADERS: u32 = 128;
-
-/// `struct bpf_fib_lookup` (uapi/linux/bpf.h), without its unions.
-#[repr(C)]
-pub struct Route {
-    /// AF_INET or AF_INET6.
-    pub family: u8,
-    /// IP protocol, for routing rules.
-    pub proto: u8,
-    /// Ports, for routing rules; 0.
-    pub ports: [u16; 2],
-    /// 0: the packet's own length counts.
-    pub tot_len: u16,
-    /// In: device the packet came in by. Out: device it leaves by.
-    pub ifindex: u32,
-    /// Type of service or flow label.
-    pub flowinfo: u32,
-    /// Source address; IPv4 in the first word.
-    pub src: [u32; 4],
-    /// Destination address; after the lookup the next hop's.
-    pub dst: [u32; 4],
-    /// VLAN, if asked for.
-    pub vlan: u32,
-    /// Out: MAC of the device it leaves by.
-    pub smac: [u16; 3],
-    /// Out: MAC of the next hop.
-    pub dmac: [u16; 3],
-}
-
-impl Route {
-    /// Size in bytes, as the helper takes it.
-    const SIZE: i32 = 64;
-}
-
-const _: () = {
-    assert!(size_of::<Route>() == size_of::<aya_ebpf::bindings::bpf_fib_lookup>());
-    assert!(size_of::<Route>() == Route::SIZE as usize);
-};
 
 /// A packet in a TC program.
 pub struct Skb {
@@ -74,14 +38,16 @@ impl Skb {
     /// The packet's linear bytes.
     #[inline(always)]
     pub fn cursor(&mut self) -> Cursor<'_> {
+        // Else the compiler would hand its two fields to functions, as the 32 bits that they are for it.
+        let ctx = TcContext::new(opaque_pointer(self.ctx.skb.skb));
         // SAFETY: `data..data_end` is readable and writable while no helper moves the packet; helpers
         // that do need `&mut self`, which ends this borrow.
-        unsafe { Cursor::from_raw(self.ctx.data() as *mut u8, self.ctx.data_end() as *mut u8) }
+        unsafe { Cursor::from_raw(ctx.data() as *mut u8, ctx.data_end() as *mut u8) }
     }
 
     /// Reads the link layer, after making sure that the headers are in the linear part.
     #[inline(always)]
-    pub fn parse_l2(&mut self) -> Option<L2> {
+    pub fn parse_l2<const IS_ETHERNET: bool>(&mut self) -> Option<L2> {
         #[expect(
             clippy::cast_possible_truncation,
             reason = "a packet's linear part is below 64 KiB"
@@ -92,7 +58,17 @@ impl Skb {
             // parsed and the rest is "truncated".
             let _ = self.ctx.pull_data(core::cmp::min(self.ctx.len(), HEADERS));
         }
-        parse_l2(&self.cursor())
+        if IS_ETHERNET {
+            return parse_l2(&self.cursor());
+        }
+        // SAFETY: the kernel gives a valid context for the run of the program.
+        let protocol = unsafe { (*self.ctx.skb.skb).protocol };
+        #[expect(clippy::cast_possible_truncation, reason = "an EtherType in a word")]
+        let ethertype = protocol as u16;
+        Some(L2 {
+            ethertype,
+            payload: 0,
+        })
     }
 
     /// Bytes of the packet, link layer included; of a super-packet, all of it.
@@ -250,11 +226,9 @@ impl Skb {
         }
     }
 
-    /// Asks the routing table: `route` holds the question, then the answer.
+    /// The context, for the helpers that take any.
     #[inline(always)]
-    pub fn find_route(&mut self, route: &mut Route) -> i64 {
-        let params = (&raw mut *route).cast();
-        // SAFETY: context and parameters are valid for the call; the layout is the kernel's (asserted).
-        unsafe { bpf_fib_lookup(self.ctx.as_ptr(), params, Route::SIZE, 0) }
+    pub fn as_ptr(&self) -> *mut c_void {
+        self.ctx.as_ptr()
     }
 }

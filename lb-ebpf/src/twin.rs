@@ -62,13 +62,21 @@ pub fn ensure_reply<A: Tables>(
     }
 }
 
-/// Notes in both entries that the client ends the connection.
+/// Notes in both entries, this one and that of the key `other`, that a side ends the connection, if the
+/// TCP flags of its `segment` say so: `fin` is that side's flag.
+#[inline(always)]
+pub fn note_end<A: Tables>(segment: u8, flow: &mut Flow<A>, other: &FlowKey<A>, fin: u16) {
+    if segment & (Tcp::FIN | Tcp::RST) != 0 {
+        note_end_in(segment, flow, other, fin);
+    }
+}
+
 #[inline(never)]
-pub fn note_client_end<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>) {
-    let flags = end_flags::<A>(packet.flags, Flow::<A>::FIN_CLIENT);
+fn note_end_in<A: Tables>(segment: u8, flow: &mut Flow<A>, other: &FlowKey<A>, fin: u16) {
+    let flags = end_flags::<A>(segment, fin);
     flow.flags |= flags;
-    if let Some(reply) = maps::find_flow(&flow.reply_key(&packet.tuple)) {
-        reply.flags |= flags;
+    if let Some(other) = maps::find_flow(other) {
+        other.flags |= flags;
     }
 }
 
@@ -78,16 +86,6 @@ pub fn note_reset<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>) {
     flow.flags |= Flow::<A>::RST;
     if let Some(reply) = find_reply(&flow.reply_key(&packet.tuple)) {
         reply.flags |= Flow::<A>::RST;
-    }
-}
-
-/// Notes in both entries that the endpoint ends the connection.
-#[inline(never)]
-pub fn note_endpoint_end<A: Tables>(packet: &Transport<A>, reply: &mut Flow<A>) {
-    let flags = end_flags::<A>(packet.flags, Flow::<A>::FIN_ENDPOINT);
-    reply.flags |= flags;
-    if let Some(forward) = maps::find_flow(&reply.forward_key(&packet.tuple)) {
-        forward.flags |= flags;
     }
 }
 

@@ -233,7 +233,7 @@ impl Attacher {
         for hook in &HOOKS {
             let pin = self.pin(index, hook.suffix);
             let name_of = hook.program(plan.layer);
-            let program = object::program(&mut self.ebpf, name_of)?;
+            let program = object::loaded_program(&mut self.ebpf, name_of)?;
             tc::attach(program, name_of, hook, name, self.mode, &pin)?;
         }
         let xdp = self.attach_xdp(index, name, plan, by, before & xdp::BITS)?;
@@ -253,7 +253,7 @@ impl Attacher {
     ) -> Result<u32, DatapathError> {
         let pin = self.pin(index, xdp::SUFFIX);
         if xdp::is_as_wanted(before, plan.xdp) {
-            let program = object::xdp_program(&mut self.ebpf)?;
+            let program = object::loaded_xdp(&mut self.ebpf)?;
             if xdp::swap(program, name, &pin)? {
                 return Ok(before);
             }
@@ -265,7 +265,7 @@ impl Attacher {
         if plan.xdp.is_empty() {
             return Ok(0);
         }
-        let bits = match object::xdp_program(&mut self.ebpf) {
+        let bits = match object::loaded_xdp(&mut self.ebpf) {
             Ok(program) => xdp::attach(program, index, name, &pin, plan.xdp)?,
             Err(error) => {
                 tracing::warn!(device = name, "no XDP, TC serves: {error}");

@@ -129,11 +129,9 @@ pub const MAPS: &[&str] = &[
     "AGENT",
 ];
 
-/// The TC programs for devices with an Ethernet header.
+/// The TC programs that every node needs. Those for devices without an Ethernet header, and XDP's, are loaded
+/// with the first device that takes them.
 pub const PROGRAMS: &[&str] = &["tc_ingress", "tc_egress"];
-
-/// The TC programs for devices without.
-pub const IP_PROGRAMS: &[&str] = &["tc_ingress_l3", "tc_egress_l3"];
 
 /// The XDP program.
 pub const XDP_PROGRAM: &str = "xdp_ingress";
@@ -173,10 +171,10 @@ pub fn load(settings: &Settings, pins: Option<&Pins>) -> Result<Ebpf, DatapathEr
         .override_global("TCP_RESET_DEAD", &tcp_reset_dead, true)
         .override_global("TCP_TIMEOUT", &tcp_timeout, true)
         .override_global("UDP_TIMEOUT", &udp_timeout, true)
+        .override_global("SNAT_FIRST", &snat_first, true)
+        .override_global("SNAT_COUNT", &snat_count, true)
+        .override_global("MASQUERADE_ALL", &masquerade_all, true)
         // What no program uses is not in the object.
-        .override_global("SNAT_FIRST", &snat_first, false)
-        .override_global("SNAT_COUNT", &snat_count, false)
-        .override_global("MASQUERADE_ALL", &masquerade_all, false)
         .override_global("HOST_ROUTING", &host_routing, false)
         .override_global("NETNS_COOKIE", netns_cookie, false)
         .override_global(aya_log::LEVEL, &level, true);
@@ -195,26 +193,12 @@ pub fn load(settings: &Settings, pins: Option<&Pins>) -> Result<Ebpf, DatapathEr
     for name in PROGRAMS {
         load_program(&mut ebpf, name)?;
     }
-    for name in IP_PROGRAMS {
-        if ebpf.program(name).is_some() {
-            load_program(&mut ebpf, name)?;
-        }
-    }
-    // TC serves what XDP does not: before kernel 5.18, which has no multi-buffer frames, all of it.
-    if let Err(error) = load_xdp(&mut ebpf) {
-        tracing::warn!("no XDP, TC serves: {error}");
-    }
     Ok(ebpf)
 }
 
 fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), DatapathError> {
     let program = program(ebpf, name)?;
     try_to_load(|| program.load()).map_err(|source| failed(name, source))
-}
-
-fn load_xdp(ebpf: &mut Ebpf) -> Result<(), DatapathError> {
-    let program = find::<Xdp>(ebpf, XDP_PROGRAM)?;
-    try_to_load(|| program.load()).map_err(|source| failed(XDP_PROGRAM, source))
 }
 
 /// Loads a program, again if a signal came in between: the verifier stops for any that is pending and
@@ -262,16 +246,31 @@ pub fn program<'a>(
     find(ebpf, name)
 }
 
-/// The XDP program.
+/// The same, loaded.
 ///
 /// # Errors
-/// [`DatapathError::Program`] if the kernel refused it.
-pub fn xdp_program(ebpf: &mut Ebpf) -> Result<&mut Xdp, DatapathError> {
-    let program = find::<Xdp>(ebpf, XDP_PROGRAM)?;
-    match program.fd().map(drop) {
-        Ok(()) => Ok(program),
-        Err(source) => Err(failed(XDP_PROGRAM, source)),
+/// The same, or the kernel's refusal.
+pub fn loaded_program<'a>(
+    ebpf: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<&'a mut SchedClassifier, DatapathError> {
+    let program = program(ebpf, name)?;
+    if program.fd().is_err() {
+        try_to_load(|| program.load()).map_err(|source| failed(name, source))?;
     }
+    Ok(program)
+}
+
+/// The XDP program, loaded.
+///
+/// # Errors
+/// [`DatapathError::Program`]: the kernel's refusal; before 5.18 it knows no frames of several buffers.
+pub fn loaded_xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, DatapathError> {
+    let program = find::<Xdp>(ebpf, XDP_PROGRAM)?;
+    if program.fd().is_err() {
+        try_to_load(|| program.load()).map_err(|source| failed(XDP_PROGRAM, source))?;
+    }
+    Ok(program)
 }
 
 fn find<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, DatapathError>

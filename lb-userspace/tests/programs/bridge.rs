@@ -3,41 +3,27 @@
 //! In a network namespace of the test thread's own, with a bridge that a test run's packets claim to come
 //! in by; the routing table and the neighbours are the kernel's.
 
-use std::{fs, net::SocketAddr, process::Command};
+use std::net::SocketAddr;
 
-use duolb::datapath::tables::DeviceMap;
 use lb_common::{tables::Device, verdict::Verdict};
-use nix::sched::{CloneFlags, unshare};
 
 use crate::{
-    kernel::{Ingress, Kernel},
+    kernel::{Ingress, Kernel, LOOPBACK},
+    namespace::{enter, ip},
     packet::{Frame, Net, TCP, UDP, both, flag},
 };
 
 const WEB: u32 = 1;
 
-/// ifindex of the loopback device, by which a test run's packets come in.
-const LOOPBACK: u32 = 1;
-
 /// The endpoint's MAC.
 const MAC: &str = "02:00:00:00:00:21";
 const MAC_BYTES: [u8; 6] = [2, 0, 0, 0, 0, 0x21];
-
-/// Runs `ip` in the thread's namespace.
-fn ip(arguments: &str) {
-    let status = Command::new("ip")
-        .args(arguments.split(' '))
-        .status()
-        .expect("iproute2");
-    assert!(status.success(), "ip {arguments}");
-}
 
 /// Moves the thread to a new namespace with a bridge that routes for both families and has the MAC that
 /// the tests' frames are sent to; loads the programs there and tells them that packets come in by it.
 fn load_on_bridge() -> Option<Kernel> {
     let mut kernel = Kernel::load()?;
-    unshare(CloneFlags::CLONE_NEWNET).unwrap();
-    for arguments in [
+    let links = [
         "link set lo up",
         "link add br0 address 02:00:00:00:00:01 type bridge",
         "link add port type veth peer name far",
@@ -45,27 +31,13 @@ fn load_on_bridge() -> Option<Kernel> {
         "link set far up",
         "link set port up",
         "link set br0 up",
-    ] {
-        ip(arguments);
-    }
-    for net in both() {
-        let length = if net.is_v6 {
-            "/112 dev br0 nodad"
-        } else {
-            "/24 dev br0"
-        };
-        ip(&format!("addr add {}{length}", net.router));
-    }
-    for switch in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
-        fs::write(format!("/proc/sys/net/{switch}"), "1").unwrap();
-    }
-    let index = nix::net::if_::if_nametoindex("br0").unwrap();
+    ];
+    let index = enter(&links, "br0");
     let device = Device {
         bridge: index,
         ..Device::default()
     };
-    let mut devices = DeviceMap::take(&mut kernel.object).unwrap();
-    devices.put(LOOPBACK, &device).unwrap();
+    kernel.devices.put(LOOPBACK, &device).unwrap();
     Some(kernel)
 }
 

@@ -1,6 +1,10 @@
 //! The programs and their maps, loaded for one test.
 
-use std::{fs, net::SocketAddr, os::unix::fs::MetadataExt as _};
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr},
+    os::unix::fs::MetadataExt as _,
+};
 
 use aya::{
     maps::{MapData, PerCpuArray},
@@ -9,10 +13,11 @@ use aya::{
 use duolb::datapath::{
     Object,
     object::{self, Settings, Sizes},
+    tables::DeviceMap,
 };
 use lb_common::{
-    address::Family,
-    tables::{Frontend, Traffic, traffic_index},
+    address::{Address as _, Family, V4, V6},
+    tables::{Device, Frontend, Traffic, traffic_index},
     verdict::{Action, Verdict},
 };
 
@@ -41,6 +46,9 @@ impl Hook {
     }
 }
 
+/// ifindex of `lo`, on which test runs take place unless they say otherwise.
+pub const LOOPBACK: u32 = 1;
+
 /// TC_ACT_UNSPEC and TC_ACT_SHOT, as a test run returns them.
 pub const UNSPEC: u32 = u32::MAX;
 pub const SHOT: u32 = 2;
@@ -68,6 +76,7 @@ pub struct Kernel {
     pub object: Object,
     pub tables: Tables,
     pub flows: Flows,
+    pub devices: DeviceMap,
     verdicts: PerCpuArray<MapData, u64>,
     traffic: PerCpuArray<MapData, Traffic>,
 }
@@ -119,6 +128,7 @@ impl Kernel {
         Some(Self {
             tables: Tables::take(&mut object),
             flows: Flows::take(&mut object),
+            devices: DeviceMap::take(&mut object).unwrap(),
             verdicts: object.take_map("VERDICTS").unwrap().try_into().unwrap(),
             traffic: object.take_map("TRAFFIC").unwrap().try_into().unwrap(),
             object,
@@ -162,6 +172,40 @@ impl Kernel {
         for proto in [TCP, UDP, SCTP] {
             self.tables.put_frontend(vip, proto, &frontend);
         }
+    }
+
+    /// Puts a frontend at `vip`, of every protocol, whose clients outside and inside get endpoints of their own.
+    pub fn serve_split(
+        &mut self,
+        vip: SocketAddr,
+        service: u32,
+        (outer, inner): (&[SocketAddr], &[SocketAddr]),
+        flags: u32,
+    ) {
+        let count = |endpoints: &[SocketAddr]| u32::try_from(endpoints.len()).unwrap();
+        let frontend = Frontend {
+            slot_base: self.tables.write_slots(vip.ip(), service, outer),
+            slot_count: count(outer),
+            service,
+            flags: flags | Frontend::SPLIT,
+            inner_base: self.tables.write_slots(vip.ip(), service, inner),
+            inner_count: count(inner),
+            ..Frontend::default()
+        };
+        for proto in [TCP, UDP, SCTP] {
+            self.tables.put_frontend(vip, proto, &frontend);
+        }
+    }
+
+    /// Says what is behind the device that test runs take place on, and which address clients get there.
+    pub fn set_device(&mut self, role: u32, nodes: [IpAddr; 2]) {
+        let device = Device {
+            role,
+            v4: V4::from_ip(nodes[0]).unwrap(),
+            v6: V6::from_ip(nodes[1]).unwrap(),
+            ..Device::default()
+        };
+        self.devices.put(LOOPBACK, &device).unwrap();
     }
 
     /// Takes the frontend away, for every protocol.

@@ -8,12 +8,14 @@ mod affinity;
 mod bridge;
 mod collisions;
 mod cost;
+mod external;
 mod flows;
 mod fragments;
 mod given_back;
 mod icmp;
 mod kernel;
 mod left;
+mod namespace;
 mod nat;
 #[expect(
     dead_code,
@@ -25,9 +27,11 @@ mod random;
 mod refusals;
 mod sctp;
 mod slots;
+mod snat;
 mod stack;
 mod state;
 mod tables;
 mod unknown;
 mod untouched;
 mod verdicts;
+mod xdp;

@@ -1,18 +1,18 @@
 //! The tables that the agent fills, filled by tests: through handles of their own, so that what is tested
 //! is the programs alone.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use aya::{
     Pod,
-    maps::{Array, HashMap, Map, MapData, MapError},
+    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, lpm_trie::Key},
 };
 use duolb::datapath::Object;
 use lb_common::{
     address::{Address, Family, V4, V6},
     tables::{
-        Affinity, AffinityKey, Endpoint, Frontend, FrontendKey, VipRange, endpoint_generation,
-        endpoint_id, endpoint_index,
+        Affinity, AffinityKey, Endpoint, Frontend, FrontendKey, Source, VipRange,
+        endpoint_generation, endpoint_id, endpoint_index,
     },
 };
 
@@ -31,12 +31,15 @@ where
     FrontendKey<A>: Pod,
     Endpoint<A>: Pod,
     VipRange<A>: Pod,
+    Source<A>: Pod,
     AffinityKey<A>: Pod,
 {
     frontends: HashMap<MapData, FrontendKey<A>, Frontend>,
     slots: Array<MapData, u32>,
     endpoints: Array<MapData, Endpoint<A>>,
     ranges: Array<MapData, VipRange<A>>,
+    locals: Array<MapData, VipRange<A>>,
+    sources: LpmTrie<MapData, Source<A>, u32>,
     affinity: HashMap<MapData, AffinityKey<A>, Affinity>,
     /// How many slots and endpoints have been given away.
     slot_count: u32,
@@ -127,8 +130,30 @@ impl Tables {
     /// Writes the ranges that VIPs are in: first address, bits that count, flags.
     pub fn write_ranges(&mut self, ranges: &[(IpAddr, u8, u32)]) {
         for (index, (first, bits, flags)) in (0..).zip(ranges) {
-            by_family!(self, first, tables => tables.put_range(index, *first, *bits, *flags));
+            by_family!(self, first, tables => {
+                let range = range(*first, *bits, *flags);
+                tables.ranges.set(index, range, 0).unwrap();
+            });
         }
+    }
+
+    /// Writes the networks that pods of this node are in: first address, bits that count.
+    pub fn write_locals(&mut self, networks: &[(IpAddr, u8)]) {
+        for (index, (first, bits)) in (0..).zip(networks) {
+            by_family!(self, first, tables => {
+                let range = range(*first, *bits, 1);
+                tables.locals.set(index, range, 0).unwrap();
+            });
+        }
+    }
+
+    /// Lets clients from a network use a service.
+    pub fn allow_source(&mut self, service: u32, first: IpAddr, bits: u8) {
+        by_family!(self, first, tables => {
+            let addr = Address::from_ip(first).unwrap();
+            let key = Key::new(32 + u32::from(bits), Source { service, addr });
+            tables.sources.insert(&key, 1, 0).unwrap();
+        });
     }
 
     /// The endpoint id that a client's new flows go to.
@@ -180,6 +205,7 @@ where
     FrontendKey<A>: Pod,
     Endpoint<A>: Pod,
     VipRange<A>: Pod,
+    Source<A>: Pod,
     AffinityKey<A>: Pod,
 {
     fn take(object: &mut Object, family: &str) -> Self {
@@ -188,6 +214,8 @@ where
             slots: typed(object, &format!("SLOTS_{family}")),
             endpoints: typed(object, &format!("ENDPOINTS_{family}")),
             ranges: typed(object, &format!("RANGES_{family}")),
+            locals: typed(object, &format!("LOCALS_{family}")),
+            sources: typed(object, &format!("SOURCES_{family}")),
             affinity: typed(object, &format!("AFFINITY_{family}")),
             slot_count: 0,
             endpoint_count: 0,
@@ -233,23 +261,20 @@ where
         let index = endpoint_index(endpoint.id);
         self.endpoints.set(index, endpoint, 0).unwrap();
     }
+}
 
-    fn put_range(&mut self, index: u32, first: IpAddr, bits: u8, flags: u32) {
-        let mask: IpAddr = match first {
-            IpAddr::V4(_) => std::net::Ipv4Addr::from_bits(
-                u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0),
-            )
-            .into(),
-            IpAddr::V6(_) => std::net::Ipv6Addr::from_bits(
-                u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0),
-            )
-            .into(),
-        };
-        let range = VipRange {
-            addr: A::from_ip(first).unwrap(),
-            mask: A::from_ip(mask).unwrap(),
-            flags,
-        };
-        self.ranges.set(index, range, 0).unwrap();
+fn range<A: Address>(first: IpAddr, bits: u8, flags: u32) -> VipRange<A> {
+    let mask: IpAddr = match first {
+        IpAddr::V4(_) => {
+            Ipv4Addr::from_bits(u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0)).into()
+        }
+        IpAddr::V6(_) => {
+            Ipv6Addr::from_bits(u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0)).into()
+        }
+    };
+    VipRange {
+        addr: A::from_ip(first).unwrap(),
+        mask: A::from_ip(mask).unwrap(),
+        flags,
     }
 }
