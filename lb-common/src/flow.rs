@@ -110,7 +110,8 @@ pub struct Flow<A> {
     pub endpoint: u32,
     /// When a packet last passed, in ticks of [`crate::flow::ticks`]; written only when it moved.
     pub seen: u32,
-    /// Forward, on a bridge: the endpoint's MAC as it stands in a frame, valid when [`Flow::L2`] is set.
+    /// Forward, on a bridge: the endpoint's MAC as it stands in a frame, valid when [`Flow::L2`] is set. Forward and
+    /// reply with [`Flow::FAST`]: [`Flow::exit`].
     pub mac: [u16; 3],
     /// Bits below.
     pub flags: u16,
@@ -131,7 +132,8 @@ impl<A> Flow<A> {
     pub const RST: u16 = 1 << 4;
     /// `mac` is the endpoint's: the bridge switches the frame there.
     pub const L2: u16 = 1 << 5;
-    /// The endpoint is on the client's bridge, but its MAC was not known yet: ask again.
+    /// The endpoint is on the client's bridge, but its MAC was not known yet; or, of a flow that skips the stack, it is
+    /// time to see whether the route is still the same: ask (again).
     pub const L2_PENDING: u16 = 1 << 6;
     /// Reply, TCP: the client has only sent SYNs, and the endpoint has not taken one up yet.
     pub const AWAITS_SYN_ACK: u16 = 1 << 7;
@@ -149,6 +151,21 @@ impl<A> Flow<A> {
     pub const FAST: u16 = 1 << 13;
     /// What tells the other kinds of entry from a forward one.
     pub const NOT_FORWARD: u16 = Self::REPLY | Self::SNAT | Self::UNDO;
+
+    /// With [`Flow::FAST`]: ifindex of the device that packets leave by, and whether they go right to the other end of
+    /// that veth.
+    #[inline(always)]
+    pub const fn exit(&self) -> (u32, bool) {
+        let [low, high, is_peer] = self.mac;
+        (low as u32 | (high as u32) << 16, is_peer != 0)
+    }
+
+    /// Sets what [`Flow::exit`] gives.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the halves of a word")]
+    pub const fn set_exit(&mut self, ifindex: u32, is_peer: bool) {
+        self.mac = [ifindex as u16, (ifindex >> 16) as u16, is_peer as u16];
+    }
 
     /// Whether both ends have closed, or one has reset: the tuple may serve another flow.
     #[inline(always)]
@@ -183,11 +200,12 @@ impl<A: Address> Flow<A> {
             endpoint: 0,
             seen: self.seen,
             mac: no_mac(),
-            flags: if self.flags & Self::OPENED == 0 {
-                Self::REPLY | Self::AWAITS_SYN_ACK
-            } else {
-                Self::REPLY
-            },
+            flags: self.flags & Self::FAST
+                | if self.flags & Self::OPENED == 0 {
+                    Self::REPLY | Self::AWAITS_SYN_ACK
+                } else {
+                    Self::REPLY
+                },
         }
     }
 

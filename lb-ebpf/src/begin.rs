@@ -8,6 +8,7 @@ use lb_common::{
 use crate::{
     config,
     exit::{Exit, Step},
+    fast,
     maps::{self, Tables},
     open,
     skb::Skb,
@@ -37,6 +38,9 @@ fn begin<A: Tables>(skb: &Skb, packet: &Transport<A>, is_taken: bool) -> Step<()
         is_taken,
     };
     open::run(packet, frontend, &client)?;
+    if config::skips_stack() {
+        fast::decide(skb, packet);
+    }
     open::log(skb.ctx(), frontend.service);
     Ok(())
 }

@@ -21,7 +21,7 @@ use crate::{
 /// invalid.
 #[inline(always)]
 pub fn ask_again<A: Tables>(flow: &mut Flow<A>) {
-    if flow.flags & Flow::<A>::L2 != 0 {
+    if flow.flags & (Flow::<A>::L2 | Flow::<A>::FAST) != 0 {
         flow.flags |= Flow::<A>::L2_PENDING;
     }
 }

@@ -53,6 +53,11 @@ static HOST_ROUTING: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static NETNS_COOKIE: Global<u64> = Global::new(0);
 
+/// 1: the kernel lets programs say which error a system call ends with (5.18). Before, its verifier does not
+/// know the helper, and must not come across it.
+#[unsafe(no_mangle)]
+static HAS_SET_RETVAL: Global<u32> = Global::new(0);
+
 /// Ticks after which a SYN is no retransmission of the one before: Linux waits 120 s at most between
 /// two (TCP_RTO_MAX).
 pub const SYN_TIMEOUT: u32 = 128;
@@ -65,6 +70,18 @@ static REJECT_LIMIT: Global<u32> = Global::new(1000);
 #[inline(always)]
 pub fn reject_limit() -> u32 {
     REJECT_LIMIT.load()
+}
+
+/// See [`NETNS_COOKIE`].
+#[inline(always)]
+pub fn netns_cookie() -> u64 {
+    NETNS_COOKIE.load()
+}
+
+/// See [`HAS_SET_RETVAL`].
+#[inline(always)]
+pub fn has_set_retval() -> bool {
+    HAS_SET_RETVAL.load() != 0
 }
 
 /// See [`HASH_SEED`].
@@ -83,6 +100,12 @@ pub fn snat_ports() -> (u32, u32) {
 #[inline(always)]
 pub fn masquerades_all() -> bool {
     MASQUERADE_ALL.load() != 0
+}
+
+/// See [`HOST_ROUTING`].
+#[inline(always)]
+pub fn skips_stack() -> bool {
+    HOST_ROUTING.load() != 0
 }
 
 /// See [`TCP_RESET_DEAD`].

@@ -45,6 +45,20 @@ fn to_client<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<Verdict> {
         }
         return Ok(pass(skb, packet, flow)?);
     }
+    follow(packet, flow)?;
+    if packet.is_sctp() {
+        return Err(Exit::Sctp);
+    }
+    let verdict = pass(skb, packet, flow)?;
+    if matches!(verdict, Verdict::PortMoved) {
+        moved::passed(config::now());
+    }
+    Ok(verdict)
+}
+
+/// Notes what a packet from an endpoint says about its connection; none of ours if it is another's.
+#[inline(always)]
+pub fn follow<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>) -> Step<()> {
     if flow.flags & Flow::<A>::AWAITS_SYN_ACK != 0 {
         if packet.flags & (Tcp::SYN | Tcp::RST) == 0 && moved::give_back(packet, flow) {
             return Err(Exit::NotOurs);
@@ -61,14 +75,7 @@ fn to_client<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<Verdict> {
         &flow.forward_key(&packet.tuple),
         Flow::<A>::FIN_ENDPOINT,
     );
-    if packet.is_sctp() {
-        return Err(Exit::Sctp);
-    }
-    let verdict = pass(skb, packet, flow)?;
-    if matches!(verdict, Verdict::PortMoved) {
-        moved::passed(now);
-    }
-    Ok(verdict)
+    Ok(())
 }
 
 /// Translates a packet of `flow` and counts it.

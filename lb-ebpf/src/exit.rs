@@ -19,6 +19,10 @@ pub enum Exit {
     OpenElsewhere,
     /// Its flow has been opened: it begins anew.
     Opened,
+    /// It has been translated to its endpoint and leaves by another device at once (`fast`).
+    SentToEndpoint,
+    /// It has been translated to its client and leaves by another device at once.
+    SentToClient,
     /// It is SCTP, its flow is known, and it takes the way of [`crate::sctp`].
     Sctp,
 }

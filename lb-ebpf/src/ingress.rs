@@ -16,6 +16,7 @@ use lb_common::{
 use crate::{
     bridge, config,
     exit::{Exit, Step, end},
+    fast,
     maps::{self, Tables},
     moved,
     skb::Skb,
@@ -40,12 +41,16 @@ fn to_endpoint<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<Verdict>
         Some(frontend) if frontend.flags & Frontend::HOST_ONLY == 0 => {
             let flow = find_known(packet, frontend, config::now())?;
             if flow.flags & Flow::<A>::L2_PENDING != 0 {
-                bridge::find_neighbour(skb, packet, flow);
+                if config::skips_stack() && flow.flags & Flow::<A>::FAST != 0 {
+                    fast::refresh(skb, packet, flow);
+                } else {
+                    bridge::find_neighbour(skb, packet, flow);
+                }
             }
             flow
         }
         Some(_) => return Err(Exit::NotOurs),
-        None => match find_other(packet)? {
+        None => match find_other(skb, packet)? {
             Some(flow) => flow,
             None => return Err(Exit::NotOurs),
         },
@@ -55,12 +60,18 @@ fn to_endpoint<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<Verdict>
 
 /// The flow of a packet that is addressed to no frontend.
 #[inline(always)]
-fn find_other<A: Tables>(packet: &Transport<A>) -> Step<Option<&'static mut Flow<A>>> {
+fn find_other<A: Tables>(
+    skb: &mut Skb,
+    packet: &Transport<A>,
+) -> Step<Option<&'static mut Flow<A>>> {
     if snat::may_be_answer(packet)
         && let Some(flow) = snat::find_undo(packet)
     {
         snat::go_back(packet, flow)?;
         return Ok(Some(flow));
+    }
+    if config::skips_stack() {
+        fast::to_client(skb, packet)?;
     }
     if vips::may_be(&packet.tuple.dst) {
         return Err(Exit::Vip);
@@ -81,7 +92,12 @@ pub fn forward<A: Tables>(skb: &mut Skb, packet: &Transport<A>, flow: &Flow<A>) 
     if packet.is_sctp() {
         return Err(Exit::Sctp);
     }
-    Ok(pass(skb, packet, flow)?)
+    let verdict = pass(skb, packet, flow)?;
+    if config::skips_stack() && flow.flags & Flow::<A>::FAST != 0 {
+        skb.redirect(flow.exit());
+        return Err(Exit::SentToEndpoint);
+    }
+    Ok(verdict)
 }
 
 /// Translates a packet of `flow` and counts it.
@@ -155,7 +171,7 @@ pub fn go_on<A: Tables>(
                 snat::ensure(packet, flow)?;
             }
         }
-        if packet.is_udp() {
+        if packet.is_udp() || config::skips_stack() {
             bridge::ask_again(flow);
         }
     }

@@ -23,6 +23,7 @@ mod bridge;
 mod config;
 mod egress;
 mod exit;
+mod fast;
 mod icmp;
 mod ingress;
 mod maps;
@@ -33,12 +34,13 @@ mod route;
 mod sctp;
 mod skb;
 mod snat;
+mod socket;
 mod twin;
 mod vips;
 mod xdp;
 
 use aya_ebpf::{
-    bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},
+    bindings::{TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC},
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
@@ -178,10 +180,16 @@ fn enter<H: Hook, const IS_ETHERNET: bool>(ctx: TcContext) -> i32 {
         ethertype::IPV6 => H::family::<V6>(&mut skb, l2.payload),
         _ => return TC_ACT_UNSPEC,
     };
-    let Exit::Counted(verdict) = exit else {
-        return TC_ACT_UNSPEC;
+    let verdict = match exit {
+        Exit::Counted(verdict) => verdict,
+        Exit::SentToEndpoint => Verdict::Dnat,
+        Exit::SentToClient => Verdict::RevNat,
+        _ => return TC_ACT_UNSPEC,
     };
     maps::count(verdict);
+    if matches!(exit, Exit::SentToEndpoint | Exit::SentToClient) {
+        return TC_ACT_REDIRECT;
+    }
     match verdict.action() {
         // "Unspecified" rather than "ok": whatever other program is on the device has its turn too.
         Action::Pass => TC_ACT_UNSPEC,

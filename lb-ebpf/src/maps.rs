@@ -320,6 +320,31 @@ pub fn remove_flow<A: Tables>(key: &FlowKey<A>) {
     let _ = A::flows().remove(key);
 }
 
+/// What a process of the node calls, in place.
+#[inline(always)]
+pub fn find_socket<A: Tables>(key: &SocketKey<A>) -> Option<&'static mut Socket<A>> {
+    let socket = A::sockets().get_ptr_mut(key)?;
+    // SAFETY: as in `find_flow`; only `seen` is ever written in place.
+    Some(unsafe { &mut *socket })
+}
+
+/// Inserts or overwrites what a process of the node calls. Without room it is not noted.
+#[inline(always)]
+pub fn put_socket<A: Tables>(key: &SocketKey<A>, socket: &Socket<A>) {
+    let insert = || A::sockets().insert(key, socket, u64::from(BPF_ANY));
+    // EBUSY: see `store`.
+    if insert() == Err(EBUSY) {
+        let _ = insert();
+    }
+}
+
+/// Forgets what a process of the node calls.
+#[inline(always)]
+pub fn remove_socket<A: Tables>(key: &SocketKey<A>) {
+    // It may be gone already: what is wanted either way.
+    let _ = A::sockets().remove(key);
+}
+
 /// What the agent says of a device.
 #[inline(always)]
 pub fn find_device(ifindex: u32) -> Option<&'static Device> {

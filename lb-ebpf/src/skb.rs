@@ -5,7 +5,10 @@ use core::ffi::c_void;
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC},
-    helpers::generated::{bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_skb_change_tail},
+    helpers::generated::{
+        bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer,
+        bpf_skb_change_tail,
+    },
     programs::TcContext,
 };
 use lb_common::{
@@ -216,6 +219,21 @@ impl Skb {
     pub fn send_back(&self) -> i32 {
         // SAFETY: only notes the device for after the program.
         unsafe { bpf_redirect(self.ifindex(), 0) as i32 }
+    }
+
+    /// Has the packet leave by another device when the program returns `TC_ACT_REDIRECT`: right to the other end of
+    /// a veth, past what that one's hook would do, or as the neighbour table says.
+    #[inline(always)]
+    pub fn redirect(&self, (ifindex, is_peer): (u32, bool)) {
+        // SAFETY: both only note the device for after the program; no parameters, so that the kernel looks up the
+        // next hop itself.
+        unsafe {
+            if is_peer {
+                bpf_redirect_peer(ifindex, 0);
+            } else {
+                bpf_redirect_neigh(ifindex, core::ptr::null_mut(), 0, 0);
+            }
+        }
     }
 
     /// Replaces the destination MAC.

@@ -76,11 +76,17 @@ fn to_endpoint<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<Verdict>
 /// Refuses a packet that belongs to no flow, unless the address is nobody's business.
 #[inline(always)]
 fn refuse<A: Tables>(packet: &Transport<A>) -> Result<(), Verdict> {
-    let mark = FrontendKey::mark(packet.tuple.dst);
+    refuse_address(&packet.tuple.dst)
+}
+
+/// Refuses a flow to `address`, at whose port nothing is served, unless it is nobody's business.
+#[inline(always)]
+pub fn refuse_address<A: Tables>(address: &A) -> Result<(), Verdict> {
+    let mark = FrontendKey::mark(*address);
     if maps::find_frontend(&mark).is_some_and(|mark| mark.flags & Frontend::VIP != 0) {
         return Err(Verdict::UnknownPort);
     }
-    if flags(&packet.tuple.dst) & VipRange::<A>::SERVICE_CIDR != 0 {
+    if flags(address) & VipRange::<A>::SERVICE_CIDR != 0 {
         return Err(Verdict::Unallocated);
     }
     Ok(())

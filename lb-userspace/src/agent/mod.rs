@@ -9,6 +9,7 @@
 //! programs and maps go on serving, and the next agent takes them over.
 
 mod devices;
+mod hosts;
 mod observe;
 mod process;
 mod reading;
@@ -44,7 +45,6 @@ use crate::{
         devices::{Pattern, Rules, Said, XdpMode},
         log,
         netlink::Netlink,
-        netns,
         object::{self, Settings, Sizes},
         pins::Pins,
         snat_ports::{SnatPorts, Taken},
@@ -84,7 +84,7 @@ pub struct Options {
     pub host_routing: bool,
     /// Ports that SNAT gives to clients; `None`: find out.
     pub snat_ports: Option<SnatPorts>,
-    /// Where the hierarchy of cgroups is that the node's own processes are in; `None`: where it usually is.
+    /// From which cgroup the node's processes are served; `None`: from the root of all.
     pub cgroup_root: Option<PathBuf>,
     /// Sizes of the maps.
     pub sizes: Sizes,
@@ -114,7 +114,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         xdp,
         host_routing,
         snat_ports,
-        cgroup_root: _,
+        cgroup_root,
         sizes,
         tcp_reset_dead,
         datapath_log,
@@ -146,12 +146,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         snat_ports: choose_ports(snat_ports),
         masquerade_all: configuration.masquerade_all,
         host_routing,
-        netns_cookie: netns::cookie().unwrap_or_else(|error| {
-            tracing::warn!(
-                "processes of this node are not served: no SO_NETNS_COOKIE (kernel 5.14): {error}"
-            );
-            0
-        }),
+        netns_cookie: hosts::netns_cookie(),
+        ..Settings::default()
     };
     let mut ebpf = object::load(&settings, Some(&pins))?;
     let mut maps = KernelMaps::take(&mut ebpf)?;
@@ -173,6 +169,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (stop, stopped) = watch::channel(false);
     let mut servers = servers::start(&configuration, &health, &metrics, log_level, stopped);
 
+    let hosts = if settings.netns_cookie == 0 {
+        hosts::Hosts::none()
+    } else {
+        hosts::Hosts::serve(&mut ebpf, &pins, cgroup_root.as_deref(), tcp_reset_dead)
+    };
     let rules = Rules {
         devices,
         said: Said {
@@ -219,6 +220,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         observe::Observer::new(metrics, health.clone(), SystemTime::now()),
         service_health::ServiceHealths::new(node_ports, health),
         reporter,
+        hosts,
         node_in,
         state,
         configuration.read_back_period,

@@ -8,7 +8,7 @@ use tokio::{
     time,
 };
 
-use super::{now, observe::Observer, service_health::ServiceHealths};
+use super::{hosts::Hosts, now, observe::Observer, service_health::ServiceHealths};
 use crate::{
     control::{
         problem::Problem,
@@ -38,6 +38,7 @@ pub(super) struct Sync {
     service_healths: ServiceHealths,
     /// Where events are told to, if there is a cluster.
     reporter: Option<Reporter>,
+    hosts: Hosts,
     /// Where the Node object is told to.
     node: watch::Sender<Option<Node>>,
     /// Problems already told, so that each is told once.
@@ -52,6 +53,7 @@ impl Sync {
         observer: Observer,
         service_healths: ServiceHealths,
         reporter: Option<Reporter>,
+        hosts: Hosts,
         node: watch::Sender<Option<Node>>,
         state: AgentState,
         read_back_period: Duration,
@@ -61,6 +63,7 @@ impl Sync {
             observer,
             service_healths,
             reporter,
+            hosts,
             node,
             known: Vec::new(),
             state,
@@ -102,6 +105,9 @@ impl Sync {
             retry = report.next_retry;
             let unread = source_problems.borrow_and_update().len();
             let took = started.elapsed();
+            if report.is_somebody_gone {
+                self.hosts.release();
+            }
             self.observer.conclude(&report, took, unread, Moment::now());
             self.publish(report, unread)?;
             self.serve_health_checks();

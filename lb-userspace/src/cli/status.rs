@@ -12,7 +12,7 @@ use super::{
     arguments::OutputArguments,
     output::{print, table},
 };
-use crate::datapath::{pins::Pins, view::View};
+use crate::datapath::{cgroup, pins::Pins, view::View};
 
 /// Everything `duolb status` knows.
 #[derive(Debug, Serialize)]
@@ -21,6 +21,8 @@ struct Status {
     schema: u32,
     pins: String,
     devices: Vec<DeviceRow>,
+    /// Whether the node's own processes are served.
+    host_clients: bool,
     /// Devices without the programs.
     skipped: Vec<Skipped>,
     frontends: BTreeMap<&'static str, usize>,
@@ -76,6 +78,7 @@ pub(super) fn run(pins: Pins, output: OutputArguments) -> anyhow::Result<()> {
         },
         schema: SCHEMA_VERSION,
         pins: pins.dir().display().to_string(),
+        host_clients: cgroup::is_attached(&pins),
         devices,
         skipped,
         frontends,
@@ -119,6 +122,10 @@ fn text(status: &Status) -> String {
         "Frontends  {} IPv4, {} IPv6\n",
         families["IPv4"], families["IPv6"]
     );
+    text += match status.host_clients {
+        true => "Processes  of the node itself are served\n",
+        false => "Processes  of the node itself are not served (the agent's log says why)\n",
+    };
     let [first, last] = agent.snat_ports;
     if last != 0 {
         text += &format!("SNAT       ports {first}-{last}\n");

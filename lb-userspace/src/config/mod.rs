@@ -58,7 +58,7 @@ pub struct Configuration {
     pub bind_address_hard_fail: bool,
     /// Whether the log level may be changed from other machines, too.
     pub profiling: bool,
-    /// The node's primary address, if it was told; else its Node object says.
+    /// The node's primary address, if it was told; else its Node object says (rule 63).
     pub node_ip: Option<IpAddr>,
     /// Whether all traffic to cluster IPs is masqueraded (rule 56).
     pub masquerade_all: bool,

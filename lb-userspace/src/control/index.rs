@@ -11,7 +11,6 @@ mod slices;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::IpAddr,
     sync::Arc,
 };
 
@@ -23,7 +22,6 @@ pub(super) use self::{
     shared::Zones,
     slices::{Hint, KnownEndpoint, SliceSet},
 };
-use super::node_ports::{NodePortSettings, NodePorts};
 use crate::{
     model::{EndpointSlice, Node, ObjectKey, Service, ServiceCidr},
     source::{Event, Kind},
@@ -93,12 +91,6 @@ impl Index {
             listings: Default::default(),
             changes: 0,
         }
-    }
-
-    /// Node ports are served on the addresses that `settings` name.
-    pub fn set_node_ports(&mut self, settings: NodePortSettings) {
-        self.own.settings = settings;
-        self.own.update(self.node.as_ref().map(|(node, _)| node));
     }
 
     /// Takes in one event and returns the Services whose desired state may have changed.
@@ -175,24 +167,6 @@ impl Index {
         nets
     }
 
-    /// The node's own addresses, sorted, each once.
-    pub fn node_addresses(&self) -> Vec<IpAddr> {
-        let mut all: Vec<_> = self.own.all.iter().map(|address| address.ip).collect();
-        all.sort_unstable();
-        all.dedup();
-        all
-    }
-
-    /// On which of the node's addresses node ports are served.
-    pub fn node_ports(&self, family: Family) -> &NodePorts {
-        &self.own.ports[own::place(family)]
-    }
-
-    /// The addresses that clients on the node itself have, as far as source ranges go (rule 47).
-    pub(super) fn client_addresses(&self, family: Family) -> &[IpAddr] {
-        &self.own.clients[own::place(family)]
-    }
-
     pub(super) fn find(&self, key: &ObjectKey) -> Option<&Entry> {
         self.entries.get(key)
     }
@@ -221,18 +195,6 @@ impl Index {
         } else {
             dirty
         }
-    }
-
-    /// Works out anew what follows from the node's addresses; the Services that this concerns.
-    fn update_own(&mut self) -> Vec<Arc<ObjectKey>> {
-        let changed = self.own.update(self.node.as_ref().map(|(node, _)| node));
-        let concerned = |service: &Service| {
-            changed.ports && service.ports.iter().any(|port| port.node_port != 0)
-                || changed.clients && !service.source_ranges.is_empty()
-        };
-        let of = |entry: &Entry| entry.service.as_deref().is_some_and(concerned);
-        let dirty = self.entries.iter().filter(|(_, entry)| of(entry));
-        dirty.map(|(key, _)| key.clone()).collect()
     }
 
     fn apply_service(&mut self, service: Service) -> Option<Arc<ObjectKey>> {

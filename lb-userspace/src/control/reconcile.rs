@@ -57,6 +57,8 @@ pub struct Reconciler<M> {
     room: Option<Instant>,
     /// When to try again all that waits for room.
     retry: Option<Instant>,
+    /// See [`SyncReport::is_somebody_gone`].
+    is_somebody_gone: bool,
 }
 
 /// What a call of [`Reconciler::sync`] came to.
@@ -74,6 +76,9 @@ pub struct SyncReport {
     /// Number of Services with endpoints but none on this node, by traffic policy: internal, external
     /// (rule 87).
     pub lacking_local: [usize; 2],
+    /// Whether somebody may talk to an endpoint that no longer serves, or by a frontend that is gone: to be looked
+    /// for where flows are not found out by their packets.
+    pub is_somebody_gone: bool,
 }
 
 impl<M: Maps> Reconciler<M> {
@@ -93,6 +98,7 @@ impl<M: Maps> Reconciler<M> {
             backoff: Backoff::default(),
             room: None,
             retry: None,
+            is_somebody_gone: false,
         }
     }
 
@@ -110,6 +116,7 @@ impl<M: Maps> Reconciler<M> {
     /// Brings the maps up to date. `now` only decides whether a retry is due.
     pub fn sync(&mut self, now: Instant) -> SyncReport {
         let mut ops = 0;
+        self.is_somebody_gone = false;
         if self.index.is_complete() && self.is_due(now) {
             ops = self.try_sync(now).unwrap_or_else(|error| {
                 self.fail(now, vec![failure(None, &error)]);
@@ -217,6 +224,7 @@ impl<M: Maps> Reconciler<M> {
         });
         self.surroundings = surroundings(index);
         let plan = planner.plan(changes, occasion, &self.surroundings);
+        self.is_somebody_gone = plan.steps().iter().any(|step| step.op.leaves_somebody());
         let applied = apply(&mut self.maps, &plan);
         self.ops += applied.done as u64;
         let (rejected, failed): (Vec<_>, Vec<_>) = applied
@@ -270,6 +278,7 @@ impl<M: Maps> Reconciler<M> {
                 self.lacking.values().filter(|lacks| lacks.internal).count(),
                 self.lacking.values().filter(|lacks| lacks.external).count(),
             ],
+            is_somebody_gone: self.is_somebody_gone,
             in_sync: self.planner.is_some() && self.dirty.is_empty(),
         }
     }

@@ -1,11 +1,12 @@
 //! The kernel side as the agent sees it: programs, maps, pins, devices.
 //!
-//! The only room that knows aya. One place writes maps (`tables`, many elements at once through `batch`), one attaches programs (`attach`), one
+//! The only room that knows aya. One place writes maps (`tables`, many elements at once through `batch`), one attaches programs (`attach`; those for the node's own processes: `cgroup`), one
 //! loads them (`object`); `pins` knows where everything stands in bpffs, so that the reading commands
 //! need no agent.
 
 pub mod attach;
 mod batch;
+pub mod cgroup;
 pub mod clock;
 pub mod devices;
 pub mod log;
@@ -14,6 +15,7 @@ pub mod netns;
 pub mod object;
 pub mod pins;
 pub mod snat_ports;
+pub mod sockets;
 pub mod tables;
 pub mod view;
 
@@ -88,6 +90,9 @@ pub enum DatapathError {
         /// What the kernel said.
         source: Box<MapError>,
     },
+    /// There are no cgroups to serve processes from.
+    #[error("cgroups: {0}")]
+    Cgroup(std::io::Error),
     /// The programs' log cannot be read.
     #[error("the programs' log: {0}")]
     Log(String),

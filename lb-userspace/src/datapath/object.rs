@@ -10,6 +10,7 @@ use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
     maps::{Map, MapInfo},
     programs::{Program, ProgramError, SchedClassifier, Xdp},
+    util::KernelVersion,
 };
 use lb_common::{
     flow::{tick_shift, ticks_of},
@@ -80,6 +81,8 @@ pub struct Settings {
     pub host_routing: bool,
     /// Cookie of the network namespace that is served, see [`super::netns`]; 0: its own sockets are not.
     pub netns_cookie: u64,
+    /// Whether programs may say which error a system call ends with; else it is always "not permitted".
+    pub set_retval: bool,
 }
 
 impl Default for Settings {
@@ -97,6 +100,9 @@ impl Default for Settings {
             masquerade_all: false,
             host_routing: false,
             netns_cookie: 0,
+            // Commit b44123b4a3dc "bpf: Add cgroup helpers bpf_{get,set}_retval to get/set syscall return value".
+            set_retval: KernelVersion::current()
+                .is_ok_and(|kernel| kernel >= KernelVersion::new(5, 18, 0)),
         }
     }
 }
@@ -129,11 +135,13 @@ pub const MAPS: &[&str] = &[
     "AGENT",
 ];
 
-/// The TC programs that every node needs. Those for devices without an Ethernet header, and XDP's, are loaded
-/// with the first device that takes them.
+/// The TC programs for devices with an Ethernet header, which every node has.
 pub const PROGRAMS: &[&str] = &["tc_ingress", "tc_egress"];
 
-/// The XDP program.
+/// The TC programs for devices without, loaded with the first of them.
+pub const IP_PROGRAMS: &[&str] = &["tc_ingress_l3", "tc_egress_l3"];
+
+/// The XDP program, loaded with the first device that takes it. Those of cgroups are in [`super::cgroup`].
 pub const XDP_PROGRAM: &str = "xdp_ingress";
 
 /// Loads the object; with `pins`, onto the maps pinned there, pinning those that are not yet.
@@ -153,12 +161,14 @@ pub fn load(settings: &Settings, pins: Option<&Pins>) -> Result<Ebpf, DatapathEr
         masquerade_all,
         host_routing,
         netns_cookie,
+        set_retval,
     } = settings;
     let shift = tick_shift(*hz);
     let tcp_reset_dead = u32::from(*tcp_reset_dead);
     let tcp_timeout = ticks_of(*tcp_timeout_seconds, *hz);
     let udp_timeout = ticks_of(*udp_timeout_seconds, *hz);
     let (snat_first, snat_count) = (u32::from(snat_ports.first), snat_ports.count());
+    let set_retval = u32::from(*set_retval);
     let masquerade_all = u32::from(*masquerade_all);
     let host_routing = u32::from(*host_routing);
     let level = if *log { aya_log::Level::Trace as u8 } else { 0 };
@@ -174,9 +184,9 @@ pub fn load(settings: &Settings, pins: Option<&Pins>) -> Result<Ebpf, DatapathEr
         .override_global("SNAT_FIRST", &snat_first, true)
         .override_global("SNAT_COUNT", &snat_count, true)
         .override_global("MASQUERADE_ALL", &masquerade_all, true)
-        // What no program uses is not in the object.
-        .override_global("HOST_ROUTING", &host_routing, false)
-        .override_global("NETNS_COOKIE", netns_cookie, false)
+        .override_global("HOST_ROUTING", &host_routing, true)
+        .override_global("NETNS_COOKIE", netns_cookie, true)
+        .override_global("HAS_SET_RETVAL", &set_retval, true)
         .override_global(aya_log::LEVEL, &level, true);
     for name in MAPS {
         if let Some(entries) = entries(name, sizes) {
@@ -203,7 +213,9 @@ fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), DatapathError
 
 /// Loads a program, again if a signal came in between: the verifier stops for any that is pending and
 /// leaves it to the caller to ask once more (EAGAIN; libbpf does the same).
-fn try_to_load(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
+pub(super) fn try_to_load(
+    mut load: impl FnMut() -> Result<(), ProgramError>,
+) -> Result<(), ProgramError> {
     let mut result = load();
     for _ in 1..LOAD_TRIES {
         match &result {
@@ -218,7 +230,7 @@ fn try_to_load(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(),
     result
 }
 
-fn failed(name: &'static str, source: ProgramError) -> DatapathError {
+pub(super) fn failed(name: &'static str, source: ProgramError) -> DatapathError {
     DatapathError::Program {
         name,
         source: Box::new(source),
@@ -273,7 +285,11 @@ pub fn loaded_xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, DatapathError> {
     Ok(program)
 }
 
-fn find<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, DatapathError>
+/// The program of that name and kind.
+pub(super) fn find<'a, P>(
+    ebpf: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<&'a mut P, DatapathError>
 where
     &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
 {

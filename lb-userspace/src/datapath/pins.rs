@@ -4,6 +4,7 @@
 //!   <bpffs>/v1/            the schema version: maps of another one are never touched
 //!     maps/FRONTENDS_V4 …  by the names they have in the object
 //!     links/12-ingress …   by ifindex (bpffs takes no dots, which device names may have)
+//!     links/cgroup-connect4 …  by the program
 //! ```
 
 use std::{

@@ -86,7 +86,8 @@ pub(crate) fn outside(
         let ranges = sources(service, family);
         if !ranges.is_empty() {
             words.push("restricted");
-            let clients = own.iter().filter(|address| !address.is_loopback());
+            let clients = own.iter();
+            let clients = clients.filter(|it| !it.is_loopback() && !it.is_link_local());
             let mut clients = clients.map(|address| address.ip);
             // Rule 47.
             if !clients.any(|ip| ranges.iter().any(|net| net.contains(&ip))) {

@@ -88,7 +88,7 @@ async fn measure(url: &str) {
     let endpoints: usize = meaning
         .frontends
         .values()
-        .map(|(_, endpoints)| endpoints.len())
+        .map(|(_, ways)| ways.endpoints.len())
         .sum();
     println!(
         "{} frontends lead to {endpoints} endpoints",

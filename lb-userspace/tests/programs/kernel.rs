@@ -179,8 +179,20 @@ impl Kernel {
         &mut self,
         vip: SocketAddr,
         service: u32,
+        lists: (&[SocketAddr], &[SocketAddr]),
+        flags: u32,
+    ) {
+        self.serve_split_stuck(vip, service, lists, flags, 0);
+    }
+
+    /// Likewise with session affinity of so many seconds.
+    pub fn serve_split_stuck(
+        &mut self,
+        vip: SocketAddr,
+        service: u32,
         (outer, inner): (&[SocketAddr], &[SocketAddr]),
         flags: u32,
+        affinity: u32,
     ) {
         let count = |endpoints: &[SocketAddr]| u32::try_from(endpoints.len()).unwrap();
         let frontend = Frontend {
@@ -190,7 +202,7 @@ impl Kernel {
             flags: flags | Frontend::SPLIT,
             inner_base: self.tables.write_slots(vip.ip(), service, inner),
             inner_count: count(inner),
-            ..Frontend::default()
+            affinity,
         };
         for proto in [TCP, UDP, SCTP] {
             self.tables.put_frontend(vip, proto, &frontend);

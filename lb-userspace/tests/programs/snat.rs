@@ -21,6 +21,13 @@ use crate::{
 const WEB: u32 = 2;
 const HERE: u16 = READY | Endpoint::<()>::HERE;
 
+fn ports(count: u16) -> SnatPorts {
+    SnatPorts {
+        first: 20_000,
+        last: 20_000 + count - 1,
+    }
+}
+
 /// The node's addresses.
 fn nodes() -> [std::net::IpAddr; 2] {
     both().map(|net| net.router)
@@ -180,10 +187,7 @@ fn a_cni_that_masquerades_first_is_not_in_the_way() {
 fn no_two_clients_share_a_port_and_closed_connections_give_theirs_back() {
     const CLIENTS: u16 = 400;
     let few = Settings {
-        snat_ports: SnatPorts {
-            first: 20_000,
-            last: 20_511,
-        },
+        snat_ports: ports(512),
         ..settings()
     };
     let Some(mut kernel) = load(&few) else {
@@ -222,10 +226,7 @@ fn no_two_clients_share_a_port_and_closed_connections_give_theirs_back() {
 #[test]
 fn without_a_free_port_the_packet_is_dropped_and_counted() {
     let one = Settings {
-        snat_ports: SnatPorts {
-            first: 20_000,
-            last: 20_000,
-        },
+        snat_ports: ports(1),
         ..settings()
     };
     let Some(mut kernel) = load(&one) else {

@@ -8,7 +8,10 @@
 use std::collections::{BTreeMap, HashSet};
 
 use aya_obj::{Object, generated::bpf_insn};
-use duolb::datapath::object::PROGRAMS;
+use duolb::datapath::{
+    cgroup,
+    object::{IP_PROGRAMS, PROGRAMS, XDP_PROGRAM},
+};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-ebpf.o"));
 
@@ -102,13 +105,13 @@ fn the_stack_is_within_the_limit_of_kernels_that_round_frames_up() {
         .map(|(section, _)| *section)
         .collect();
     object.relocate_calls(&sections).unwrap();
-    for name in PROGRAMS
-        .iter()
-        .chain(&["tc_ingress_l3", "tc_egress_l3", "xdp_ingress"])
-    {
+    let device_programs = PROGRAMS.iter().chain(IP_PROGRAMS).chain(&[XDP_PROGRAM]);
+    for name in device_programs.chain(cgroup::PROGRAMS) {
         let key = object.programs[*name].function_key();
         let frames = frames(&object.functions[&key].instructions);
-        assert!(frames.len() > 3, "{name} consists of several functions");
+        // If calls were not recognised, nothing would be summed up.
+        let has_several = frames.len() > 3 || cgroup::PROGRAMS.contains(name);
+        assert!(has_several, "{name} consists of several functions");
         let (sum, path) = deepest(&frames, 0);
         println!("{name}: {sum} bytes of stack, frames of {path:?}");
         assert!(

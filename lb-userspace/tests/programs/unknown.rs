@@ -19,7 +19,7 @@ const VIPS: u32 = VipRange::<()>::VIPS;
 const CIDR: u32 = VipRange::<()>::SERVICE_CIDR;
 
 /// The first address of the Services' range, and its length.
-fn cidr(net: &Net) -> (IpAddr, u8) {
+pub fn cidr(net: &Net) -> (IpAddr, u8) {
     if net.is_v6 {
         ("fd00:10:96::".parse().unwrap(), 112)
     } else {

@@ -8,6 +8,7 @@ mod bystanders;
 mod changes;
 mod collisions;
 mod firewall;
+mod host;
 mod icmp;
 mod modes;
 mod offload;

@@ -59,7 +59,9 @@ fn three_capabilities_are_enough_and_each_is_needed() -> Result<()> {
     for mode in ["tcx", "clsact"] {
         let log = agent_with(&lab, &NEEDED, mode)?;
         ensure!(
-            log.contains("the datapath is in place") && !log.contains("not permitted"),
+            log.contains("the datapath is in place")
+                && log.contains("the node's own processes are served")
+                && !log.contains("not permitted"),
             "{mode}: {log}"
         );
     }

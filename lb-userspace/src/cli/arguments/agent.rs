@@ -68,7 +68,7 @@ pub struct DatapathArguments {
     /// node's ephemeral and of node ports
     #[arg(long, value_name = "FROM-TO")]
     pub snat_ports: Option<SnatPorts>,
-    /// Where the cgroup2 hierarchy is mounted that this node's own processes are in
+    /// Directory of the cgroup whose processes are served as the node's own; default: the root of all cgroups
     #[arg(long, value_name = "DIR")]
     pub cgroup_root: Option<PathBuf>,
     /// Reset TCP connections to endpoints that have left every EndpointSlice

@@ -288,3 +288,52 @@ fn endpoints_are_local_only_if_both_names_are_there_and_equal_rule_16() {
         assert_eq!(known.is_local, is_local, "{ours:?} {on:?}");
     }
 }
+
+#[test]
+fn the_nodes_addresses_concern_services_with_node_ports_or_source_ranges_and_only_if_they_differ() {
+    let with = |name: &str, ip: &str, change: fn(&mut Service)| {
+        let mut service = service(name, ip);
+        change(&mut service);
+        Event::ApplyService(service)
+    };
+    let mut index = listed([
+        Event::ApplyService(service("plain", "10.96.0.1")),
+        with("ports", "10.96.0.2", |it| it.ports[0].node_port = 30080),
+        with("ranges", "10.96.0.3", |it| {
+            it.source_ranges = vec!["10.0.0.0/8".parse().unwrap()]
+        }),
+    ]);
+    let own = |ips: &[&str]| {
+        let address = |ip: &&str| crate::model::NodeAddress {
+            ip: ip.parse().unwrap(),
+        };
+        Event::NodeAddresses(ips.iter().map(address).collect())
+    };
+    let here = |ip: &str| {
+        Event::ApplyNode(Node {
+            name: "here".into(),
+            addresses: vec![ip.parse().unwrap()],
+            ..Node::default()
+        })
+    };
+    let mut dirty = |event| {
+        let mut keys = index.apply(event);
+        keys.sort();
+        names(&keys).join(" ")
+    };
+    assert_eq!(dirty(own(&["192.168.0.1", "192.168.0.2"])), "ports ranges");
+    assert_eq!(
+        dirty(own(&["192.168.0.2", "192.168.0.1", "127.0.0.1"])),
+        "",
+        "they are the same"
+    );
+    assert_eq!(dirty(here("192.168.0.1")), "ports ranges");
+    // Clients on the node have the primary address, whatever others there are.
+    assert_eq!(dirty(own(&["192.168.0.1", "192.168.0.3"])), "ports");
+    assert_eq!(dirty(own(&["192.168.0.1", "192.168.0.3", "fe80::1"])), "");
+    assert_eq!(
+        index.node_ports(Family::V4).served,
+        ["192.168.0.1".parse::<IpAddr>().unwrap()]
+    );
+    assert_eq!(index.node_ports(Family::V4).host_only.len(), 2);
+}

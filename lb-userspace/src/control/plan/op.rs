@@ -152,6 +152,31 @@ impl Op {
         }
     }
 
+    /// Whether an endpoint ceases to serve by it, or a frontend to lead to its service port.
+    pub(in super::super) fn leaves_somebody(&self) -> bool {
+        fn of<A: Address>(op: &FamilyOp<A>) -> bool {
+            match op {
+                FamilyOp::LowerEndpoints(endpoints) => endpoints
+                    .iter()
+                    .any(|endpoint| endpoint.state & Endpoint::<A>::SERVING == 0),
+                FamilyOp::PutFrontend { value, before, .. } => {
+                    before.is_some_and(|before| before != value.service)
+                }
+                FamilyOp::RemoveFrontend { .. } => true,
+                FamilyOp::RaiseEndpoints(_)
+                | FamilyOp::WriteSlots { .. }
+                | FamilyOp::WriteRanges(_)
+                | FamilyOp::PutSources(_)
+                | FamilyOp::RemoveSources(_) => false,
+            }
+        }
+        match self {
+            Self::V4(op) => of(op),
+            Self::V6(op) => of(op),
+            Self::ResetTraffic | Self::PutService(_) | Self::RemoveService => false,
+        }
+    }
+
     fn is_about_mark(&self) -> bool {
         fn of<A: Address>(op: &FamilyOp<A>) -> bool {
             matches!(op, FamilyOp::PutFrontend { key, .. } if key.is_mark())

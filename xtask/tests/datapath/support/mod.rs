@@ -130,6 +130,7 @@ impl Cluster {
                     "port-moved",
                     "icmp-to-client",
                     "icmp-to-endpoint",
+                    "socket",
                 ]
                 .contains(&label.as_str());
                 ensure!(passes || count == 0, "{node}: {count} packets {label}");

@@ -17,6 +17,7 @@ pub struct Service {
     endpoints: Vec<Addresses>,
     per_slice: usize,
     affinity: Option<u32>,
+    local: bool,
 }
 
 impl Service {
@@ -28,6 +29,7 @@ impl Service {
             endpoints: endpoints.into(),
             per_slice: 100,
             affinity: None,
+            local: false,
         }
     }
 
@@ -45,6 +47,14 @@ impl Service {
     pub fn affinity(self, seconds: u32) -> Self {
         Self {
             affinity: Some(seconds),
+            ..self
+        }
+    }
+
+    /// With `internalTrafficPolicy: Local`; endpoints are said to be on the node whose pods they are.
+    pub fn local(self) -> Self {
+        Self {
+            local: true,
             ..self
         }
     }
@@ -89,7 +99,13 @@ impl Service {
         };
         let slice = |(number, family, at): (usize, &str, usize), endpoints: &[Addresses]| {
             let endpoints = endpoints.iter().map(|endpoint| {
-                json!({ "addresses": [endpoint.both()[at]], "conditions": { "ready": true } })
+                let mut entry =
+                    json!({ "addresses": [endpoint.both()[at]], "conditions": { "ready": true } });
+                if self.local {
+                    let [.., node, _] = endpoint.v4.octets();
+                    entry["nodeName"] = format!("node-{node}").into();
+                }
+                entry
             });
             json!({
                 "apiVersion": "discovery.k8s.io/v1",
@@ -115,6 +131,9 @@ impl Service {
                 "ports": both(json!({ "port": PORT, "targetPort": self.target })),
             },
         });
+        if self.local {
+            service["spec"]["internalTrafficPolicy"] = "Local".into();
+        }
         if let Some(seconds) = self.affinity {
             service["spec"]["sessionAffinity"] = "ClientIP".into();
             service["spec"]["sessionAffinityConfig"] =

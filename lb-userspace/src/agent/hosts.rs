@@ -1,0 +1,69 @@
+//! The node's own processes: served where the kernel lets us, else said to be left out.
+
+use std::{io, path::Path};
+
+use crate::datapath::{Object, cgroup, netns, pins::Pins, sockets::Sockets};
+
+/// The network namespace that the agent is in; 0, which none has, if the kernel does not say.
+pub(super) fn netns_cookie() -> u64 {
+    netns::cookie().unwrap_or_else(|error| {
+        tracing::warn!(
+            "the node's own processes are not served: the kernel does not say which they are: {error}"
+        );
+        0
+    })
+}
+
+/// What is done for them while the agent runs.
+pub(super) struct Hosts {
+    /// `None` if nothing is or can be done.
+    sockets: Option<Sockets>,
+}
+
+impl Hosts {
+    /// Has them served from the cgroup at `root`, or from the root of all. If that cannot be, everybody else is.
+    pub(super) fn serve(
+        ebpf: &mut Object,
+        pins: &Pins,
+        root: Option<&Path>,
+        resets_tcp: bool,
+    ) -> Self {
+        let attached = cgroup::attach(ebpf, pins, root)
+            .and_then(|root| Ok((root, Sockets::open(pins, resets_tcp)?)));
+        let sockets = match attached {
+            Ok((root, sockets)) => {
+                tracing::info!(cgroup = %root.display(), "the node's own processes are served");
+                Some(sockets)
+            }
+            Err(error) => {
+                tracing::warn!("the node's own processes are not served: {error}");
+                None
+            }
+        };
+        Self { sockets }
+    }
+
+    /// Nobody is served.
+    pub(super) fn none() -> Self {
+        Self { sockets: None }
+    }
+
+    /// An endpoint has left, or a frontend: no socket of theirs stays connected to it.
+    pub(super) fn release(&mut self) {
+        let Some(sockets) = &self.sockets else {
+            return;
+        };
+        match sockets.release() {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "destroyed sockets whose endpoint has left"),
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+                tracing::warn!(
+                    "the kernel destroys no sockets (CONFIG_INET_DIAG_DESTROY): connected UDP sockets of the \
+                     node's own processes stay with endpoints that have left"
+                );
+                self.sockets = None;
+            }
+            Err(error) => tracing::warn!("cannot destroy sockets whose endpoint has left: {error}"),
+        }
+    }
+}
