@@ -35,6 +35,10 @@ use super::{
 };
 use crate::model::NodeAddress;
 
+/// Devices that programs are put on at a time. It takes tens of milliseconds for each (the kernel waits until no
+/// packet sees the old state), and what else has changed meanwhile should not wait for hundreds.
+const STEP: usize = 8;
+
 /// How programs are put on devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -98,7 +102,7 @@ impl Attacher {
         })
     }
 
-    /// A new complete listing: attaches what is missing, forgets what is gone.
+    /// A new complete listing: forgets what is gone; [`Self::settle`] attaches what is missing.
     pub fn replace(&mut self, host: Host) {
         for gone in self.devices.ifindexes() {
             if !host.links.contains_key(&gone) {
@@ -111,7 +115,6 @@ impl Attacher {
         for done in self.done.values_mut() {
             done.is_settled = done.is_served || matches!(done.wanted, Wanted::Skip(_));
         }
-        self.settle();
     }
 
     /// Takes note of a change; [`Self::settle`] acts on it. [`Change::Lost`] is none.
@@ -135,17 +138,14 @@ impl Attacher {
         }
     }
 
-    /// Packets to the rest of the world leave by these devices; [`Self::settle`] acts on it.
+    /// Packets to the rest of the world leave by these devices; [`Self::settle`] acts on it, as below.
     pub fn set_ways_out(&mut self, devices: BTreeSet<u32>) {
         self.host.ways_out = devices;
     }
 
     /// The node has these addresses, as its Node object says, its primary ones first.
     pub fn set_node(&mut self, addresses: Vec<IpAddr>) {
-        if self.rules.node != addresses {
-            self.rules.node = addresses;
-            self.settle();
-        }
+        self.rules.node = addresses;
     }
 
     /// The addresses that the node has, see [`own_addresses`].
@@ -158,9 +158,11 @@ impl Attacher {
         self.done.values().filter(|done| done.is_served).count()
     }
 
-    /// Makes what is done what should be. What a device is depends on others (bridges and their ports,
-    /// addresses), so all are looked at; only changes are acted on.
-    pub fn settle(&mut self) {
+    /// Makes what is done what should be, and says whether it is: programs are put on a few devices at a time only.
+    /// What a device is depends on others (bridges and their ports, addresses), so all are looked at; only
+    /// changes are acted on.
+    pub fn settle(&mut self) -> bool {
+        let (mut left, mut is_done) = (STEP, true);
         for (index, wanted) in wanted(&self.host, &self.rules) {
             let before = self.done.get(&index);
             let before = match before {
@@ -174,8 +176,15 @@ impl Attacher {
                 {
                     self.tell_anew(index, &name, &plan)
                 }
+                (_, Wanted::Attach(_)) if left == 0 => {
+                    is_done = false;
+                    continue;
+                }
                 (before, Wanted::Attach(plan)) => match self.attach_or_undo(index, &name, &plan) {
-                    Ok(()) => true,
+                    Ok(()) => {
+                        left -= 1;
+                        true
+                    }
                     // It vanishes while it is being attached: netlink says so next.
                     Err(error) if is_gone(&error) => {
                         tracing::debug!(device = name, "gone while being attached");
@@ -211,6 +220,7 @@ impl Attacher {
             };
             self.done.insert(index, done);
         }
+        is_done
     }
 
     /// Leaves no half of it behind, unless it stands in for what an agent before this one has attached.
