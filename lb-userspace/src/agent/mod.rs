@@ -219,9 +219,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         Reconciler::new(maps, &node).with_node_ports(node_ports.clone()),
         observe::Observer::new(metrics, health.clone(), SystemTime::now()),
         service_health::ServiceHealths::new(node_ports, health),
-        reporter,
-        hosts,
-        node_in,
+        sync::Audience {
+            reporter,
+            node: node_in,
+            hosts,
+        },
         state,
         configuration.read_back_period,
     );

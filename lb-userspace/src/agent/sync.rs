@@ -31,16 +31,22 @@ const COALESCE: Duration = Duration::from_millis(20);
 /// How long it collects at most, under a stream of events that never pauses.
 const PATIENCE: Duration = Duration::from_millis(200);
 
+/// Who is told of what the control plane finds, besides the maps.
+pub(super) struct Audience {
+    /// Where events are told to, if there is a cluster.
+    pub(super) reporter: Option<Reporter>,
+    /// Where the Node object is told to.
+    pub(super) node: watch::Sender<Option<Node>>,
+    /// Told when an endpoint or a frontend is gone.
+    pub(super) hosts: Hosts,
+}
+
 /// The control plane's loop and what it publishes.
 pub(super) struct Sync {
     reconciler: Reconciler<KernelMaps>,
     observer: Observer,
     service_healths: ServiceHealths,
-    /// Where events are told to, if there is a cluster.
-    reporter: Option<Reporter>,
-    hosts: Hosts,
-    /// Where the Node object is told to.
-    node: watch::Sender<Option<Node>>,
+    audience: Audience,
     /// Problems already told, so that each is told once.
     known: Vec<Problem>,
     state: AgentState,
@@ -52,9 +58,7 @@ impl Sync {
         reconciler: Reconciler<KernelMaps>,
         observer: Observer,
         service_healths: ServiceHealths,
-        reporter: Option<Reporter>,
-        hosts: Hosts,
-        node: watch::Sender<Option<Node>>,
+        audience: Audience,
         state: AgentState,
         read_back_period: Duration,
     ) -> Self {
@@ -62,9 +66,7 @@ impl Sync {
             reconciler,
             observer,
             service_healths,
-            reporter,
-            hosts,
-            node,
+            audience,
             known: Vec::new(),
             state,
             read_back_period,
@@ -106,7 +108,7 @@ impl Sync {
             let unread = source_problems.borrow_and_update().len();
             let took = started.elapsed();
             if report.is_somebody_gone {
-                self.hosts.release();
+                self.audience.hosts.release();
             }
             self.observer.conclude(&report, took, unread, Moment::now());
             self.publish(report, unread)?;
@@ -120,7 +122,7 @@ impl Sync {
     /// Its addresses and podCIDRs are of use elsewhere.
     fn tell_node(&self) {
         let node = self.reconciler.index().node();
-        self.node.send_if_modified(|known| {
+        self.audience.node.send_if_modified(|known| {
             let is_changed = known.as_ref() != node;
             if is_changed {
                 *known = node.cloned();
@@ -143,7 +145,7 @@ impl Sync {
                 refused.reason
             );
             tracing::warn!("service {service}: {why}; trying again");
-            if let Some(reporter) = &self.reporter {
+            if let Some(reporter) = &self.audience.reporter {
                 let about = About::Service((**service).clone());
                 let reason = "FailedToStartServiceHealthcheck";
                 reporter.report(&about, Severity::Warning, reason, "Listen", &why);
