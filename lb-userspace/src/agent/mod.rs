@@ -219,14 +219,12 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         Reconciler::new(maps, &node).with_node_ports(node_ports.clone()),
         observe::Observer::new(metrics, health.clone(), SystemTime::now()),
         service_health::ServiceHealths::new(node_ports, health),
-        sync::Audience {
-            reporter,
-            node: node_in,
-            hosts,
-        },
+        reporter,
+        hosts,
         state,
         configuration.read_back_period,
-    );
+    )
+    .telling_node(node_in);
 
     let result = tokio::select! {
         _ = term.recv() => Ok(()),

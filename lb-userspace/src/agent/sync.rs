@@ -31,22 +31,16 @@ const COALESCE: Duration = Duration::from_millis(20);
 /// How long it collects at most, under a stream of events that never pauses.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// Who is told of what the control plane finds, besides the maps.
-pub(super) struct Audience {
-    /// Where events are told to, if there is a cluster.
-    pub(super) reporter: Option<Reporter>,
-    /// Where the Node object is told to.
-    pub(super) node: watch::Sender<Option<Node>>,
-    /// Told when an endpoint or a frontend is gone.
-    pub(super) hosts: Hosts,
-}
-
 /// The control plane's loop and what it publishes.
 pub(super) struct Sync {
     reconciler: Reconciler<KernelMaps>,
     observer: Observer,
     service_healths: ServiceHealths,
-    audience: Audience,
+    /// Where events are told to, if there is a cluster.
+    reporter: Option<Reporter>,
+    hosts: Hosts,
+    /// Where the Node object is told to.
+    node: watch::Sender<Option<Node>>,
     /// Problems already told, so that each is told once.
     known: Vec<Problem>,
     state: AgentState,
@@ -58,7 +52,8 @@ impl Sync {
         reconciler: Reconciler<KernelMaps>,
         observer: Observer,
         service_healths: ServiceHealths,
-        audience: Audience,
+        reporter: Option<Reporter>,
+        hosts: Hosts,
         state: AgentState,
         read_back_period: Duration,
     ) -> Self {
@@ -66,11 +61,18 @@ impl Sync {
             reconciler,
             observer,
             service_healths,
-            audience,
+            reporter,
+            hosts,
+            node: watch::Sender::new(None),
             known: Vec::new(),
             state,
             read_back_period,
         }
+    }
+
+    /// The same, telling the Node object as it changes.
+    pub(super) fn telling_node(self, node: watch::Sender<Option<Node>>) -> Self {
+        Self { node, ..self }
     }
 
     /// Runs till something fails that is not to be expected.
@@ -108,7 +110,7 @@ impl Sync {
             let unread = source_problems.borrow_and_update().len();
             let took = started.elapsed();
             if report.is_somebody_gone {
-                self.audience.hosts.release();
+                self.hosts.release();
             }
             self.observer.conclude(&report, took, unread, Moment::now());
             self.publish(report, unread)?;
@@ -122,7 +124,7 @@ impl Sync {
     /// Its addresses and podCIDRs are of use elsewhere.
     fn tell_node(&self) {
         let node = self.reconciler.index().node();
-        self.audience.node.send_if_modified(|known| {
+        self.node.send_if_modified(|known| {
             let is_changed = known.as_ref() != node;
             if is_changed {
                 *known = node.cloned();
@@ -145,7 +147,7 @@ impl Sync {
                 refused.reason
             );
             tracing::warn!("service {service}: {why}; trying again");
-            if let Some(reporter) = &self.audience.reporter {
+            if let Some(reporter) = &self.reporter {
                 let about = About::Service((**service).clone());
                 let reason = "FailedToStartServiceHealthcheck";
                 reporter.report(&about, Severity::Warning, reason, "Listen", &why);

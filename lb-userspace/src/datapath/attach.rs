@@ -68,8 +68,10 @@ pub struct Attacher {
 /// What was done with a device.
 struct Done {
     wanted: Wanted,
-    /// Whether it succeeded.
+    /// Whether it has the programs.
     is_served: bool,
+    /// Whether there is nothing to be tried again.
+    is_settled: bool,
 }
 
 impl Attacher {
@@ -105,6 +107,10 @@ impl Attacher {
         }
         self.done.retain(|index, _| host.links.contains_key(index));
         self.host = host;
+        // What the kernel refused once may be granted now.
+        for done in self.done.values_mut() {
+            done.is_settled = done.is_served || matches!(done.wanted, Wanted::Skip(_));
+        }
         self.settle();
     }
 
@@ -156,18 +162,19 @@ impl Attacher {
     /// addresses), so all are looked at; only changes are acted on.
     pub fn settle(&mut self) {
         for (index, wanted) in wanted(&self.host, &self.rules) {
-            let before = self.done.get(&index).map(|done| done.wanted);
-            if before == Some(wanted) {
-                continue;
-            }
+            let before = self.done.get(&index);
+            let before = match before {
+                Some(done) if done.wanted == wanted && done.is_settled => continue,
+                before => before.map(|done| (done.wanted, done.is_served)),
+            };
             let name = self.host.links[&index].name.clone();
             let is_served = match (before, wanted) {
-                (Some(Wanted::Attach(before)), Wanted::Attach(plan))
+                (Some((Wanted::Attach(before), true)), Wanted::Attach(plan))
                     if before.layer == plan.layer && before.xdp == plan.xdp =>
                 {
                     self.tell_anew(index, &name, &plan)
                 }
-                (_, Wanted::Attach(plan)) => match self.attach(index, &name, &plan) {
+                (before, Wanted::Attach(plan)) => match self.attach_or_undo(index, &name, &plan) {
                     Ok(()) => true,
                     // It vanishes while it is being attached: netlink says so next.
                     Err(error) if is_gone(&error) => {
@@ -175,10 +182,12 @@ impl Attacher {
                         continue;
                     }
                     Err(error) => {
-                        tracing::error!(
-                            device = name,
-                            "cannot attach, traffic by it is not served: {error}"
-                        );
+                        let what = "cannot attach, traffic by it is not served";
+                        if before.is_some_and(|(before, _)| before == wanted) {
+                            tracing::debug!(device = name, "{what}: {error}");
+                        } else {
+                            tracing::error!(device = name, "{what}: {error}");
+                        }
                         false
                     }
                 },
@@ -195,8 +204,23 @@ impl Attacher {
                     false
                 }
             };
-            self.done.insert(index, Done { wanted, is_served });
+            let done = Done {
+                wanted,
+                is_served,
+                is_settled: true,
+            };
+            self.done.insert(index, done);
         }
+    }
+
+    /// Leaves no half of it behind, unless it stands in for what an agent before this one has attached.
+    fn attach_or_undo(&mut self, index: u32, name: &str, plan: &Plan) -> Result<(), DatapathError> {
+        let was_attached = self.devices.attached(index) != 0;
+        let result = self.attach(index, name, plan);
+        if result.is_err() && !was_attached {
+            self.detach(index, name);
+        }
+        result
     }
 
     /// Only what the programs must know has changed.
@@ -205,7 +229,7 @@ impl Attacher {
         match self.tell(index, plan, attached) {
             Ok(()) => {
                 log(name, index, plan, attached, "changed");
-                self.done.get(&index).is_some_and(|done| done.is_served)
+                true
             }
             Err(error) => {
                 tracing::error!(device = name, "what is known of it is out of date: {error}");
@@ -278,7 +302,7 @@ impl Attacher {
 
     /// Takes the programs off a device.
     fn detach(&mut self, index: u32, name: &str) {
-        tracing::info!(device = name, "detached");
+        tracing::debug!(device = name, "detached");
         self.unpin(index);
         detach_clsact(name);
     }

@@ -228,7 +228,6 @@ fn external_addresses_are_in_ranges_and_the_nodes_own_are_not() {
     family.unwrap().frontends.extend([
         external(1, Frontend::LOAD_BALANCER),
         external(64, Frontend::EXTERNAL_IP),
-        external(64, Frontend::NODE_PORT),
         external(130, Frontend::NODE_PORT),
         external(3, Frontend::EXTERNAL_IP),
     ]);
