@@ -95,6 +95,10 @@ pub fn to_client<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<()> {
     if is_late {
         refresh_reply(skb, packet, flow);
     }
+    // What is too long is the stack's, which tells the endpoint; so it must not be translated yet.
+    if !skb.fits(flow.exit().0) {
+        return Ok(());
+    }
     egress::pass(skb, packet, flow)?;
     skb.redirect(flow.exit());
     Err(Exit::SentToClient)

@@ -93,7 +93,8 @@ pub fn forward<A: Tables>(skb: &mut Skb, packet: &Transport<A>, flow: &Flow<A>) 
         return Err(Exit::Sctp);
     }
     let verdict = pass(skb, packet, flow)?;
-    if config::skips_stack() && flow.flags & Flow::<A>::FAST != 0 {
+    // What is too long is the stack's, which tells the client.
+    if config::skips_stack() && flow.flags & Flow::<A>::FAST != 0 && skb.fits(flow.exit().0) {
         skb.redirect(flow.exit());
         return Err(Exit::SentToEndpoint);
     }

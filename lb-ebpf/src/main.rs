@@ -19,6 +19,7 @@
 
 mod affinity;
 mod begin;
+mod bound;
 mod bridge;
 mod config;
 mod egress;

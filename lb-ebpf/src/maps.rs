@@ -1,5 +1,7 @@
 //! The maps: the only file that touches map pointers.
 //!
+//! Long because: all of that is to be read side by side.
+//!
 //! Each family has its own tables, so that IPv4 keys stay small; [`Tables`] picks them by the type
 //! parameter. The sizes here are minimal; the agent sets the real ones when it loads the object.
 

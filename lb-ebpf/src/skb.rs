@@ -4,9 +4,12 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC},
+    bindings::{
+        BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
+        bpf_check_mtu_flags::BPF_MTU_CHK_SEGS,
+    },
     helpers::generated::{
-        bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer,
+        bpf_check_mtu, bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer,
         bpf_skb_change_tail,
     },
     programs::TcContext,
@@ -219,6 +222,22 @@ impl Skb {
     pub fn send_back(&self) -> i32 {
         // SAFETY: only notes the device for after the program.
         unsafe { bpf_redirect(self.ifindex(), 0) as i32 }
+    }
+
+    /// Whether the packet, or each segment of it, is short enough for a device.
+    #[inline(always)]
+    pub fn fits(&self, ifindex: u32) -> bool {
+        let mut mtu = 0;
+        // SAFETY: the context is the program's, `mtu` is written during the call; since kernel 5.12.
+        unsafe {
+            bpf_check_mtu(
+                self.ctx.as_ptr(),
+                ifindex,
+                &raw mut mtu,
+                0,
+                u64::from(BPF_MTU_CHK_SEGS),
+            ) == 0
+        }
     }
 
     /// Has the packet leave by another device when the program returns `TC_ACT_REDIRECT`: right to the other end of

@@ -5,7 +5,10 @@
 //! has done so by then, its packets have another tuple, and nothing is claimed for them.
 //!
 //! No two flows to one endpoint share an address and a port: the undo entry is inserted only where there is none.
-//! A port whose flow is over is another's again; that one's SNAT entry goes with it.
+//! A port whose flow is over is another's again; that one's SNAT entry goes with it. A port by which a socket of the
+//! node would get the answers is left alone.
+
+use core::ffi::c_void;
 
 use lb_common::{
     flow::{Flow, FlowKey, is_past, no_mac},
@@ -15,6 +18,7 @@ use lb_common::{
 };
 
 use crate::{
+    bound::is_bound,
     config,
     exit::{Exit, Step},
     maps::{self, Refused, Tables},
@@ -101,7 +105,7 @@ pub fn run<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
     let Some(flow) = maps::find_flow(&packet.tuple) else {
         return Verdict::FlowTableFull.into();
     };
-    match claim(skb.ifindex(), &packet.tuple, flow) {
+    match claim(skb.as_ptr(), skb.ifindex(), &packet.tuple, flow) {
         Ok(()) => Exit::Opened,
         Err(verdict) => verdict.into(),
     }
@@ -124,6 +128,7 @@ fn is_claimed<A: Tables>(tuple: &FlowKey<A>, flow: &mut Flow<A>, now: u32) -> bo
 /// Finds an address and a port for the SNAT entry `flow` and makes the undo entry.
 #[inline(never)]
 pub fn claim<A: Tables>(
+    ctx: *mut c_void,
     ifindex: u32,
     tuple: &FlowKey<A>,
     flow: &mut Flow<A>,
@@ -151,6 +156,11 @@ pub fn claim<A: Tables>(
                     continue;
                 }
             }
+        }
+        if is_bound(ctx, &key) {
+            // A socket of the node's: the answers to it and to the client would be the same.
+            maps::remove_flow(&key);
+            continue;
         }
         // Last: as long as there is no port, other packets of the flow come here, too.
         flow.peer_port = key.dport;

@@ -273,7 +273,7 @@ fn settle<A: Tables>(buff: &mut Buff) -> End {
         return End::Pass;
     }
     snat.flags |= Flow::<A>::XDP;
-    match snat::claim(device, &key, snat) {
+    match snat::claim(buff.ctx.as_ptr(), device, &key, snat) {
         Ok(()) => End::Again,
         Err(_) => End::Pass,
     }

@@ -44,6 +44,7 @@ impl Devices {
     pub async fn start(&mut self) -> anyhow::Result<Vec<NodeAddress>> {
         self.set_node(None);
         self.attacher.replace(self.netlink.list().await?);
+        while !self.attacher.settle() {}
         Ok(self.attacher.addresses())
     }
 
@@ -54,6 +55,7 @@ impl Devices {
         addresses: watch::Sender<Vec<NodeAddress>>,
     ) -> anyhow::Result<()> {
         let mut relist = tokio::time::interval(RELIST);
+        let mut is_settled = true;
         loop {
             let mut is_lost = false;
             tokio::select! {
@@ -66,6 +68,7 @@ impl Devices {
                     self.set_node(node.as_ref());
                 }
                 _ = relist.tick() => is_lost = true,
+                () = tokio::task::yield_now(), if !is_settled => {}
             }
             if is_lost {
                 match self.netlink.list().await {
@@ -76,6 +79,7 @@ impl Devices {
                     }
                 }
             }
+            is_settled = self.attacher.settle();
             let now = self.attacher.addresses();
             addresses.send_if_modified(|known| {
                 let is_changed = *known != now;
@@ -98,7 +102,6 @@ impl Devices {
         }
         let ways_out = self.netlink.find_ways_out().await;
         self.attacher.set_ways_out(ways_out);
-        self.attacher.settle();
         is_lost
     }
 

@@ -221,10 +221,10 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         service_health::ServiceHealths::new(node_ports, health),
         reporter,
         hosts,
-        node_in,
         state,
         configuration.read_back_period,
-    );
+    )
+    .telling_node(node_in);
 
     let result = tokio::select! {
         _ = term.recv() => Ok(()),

@@ -54,7 +54,6 @@ impl Sync {
         service_healths: ServiceHealths,
         reporter: Option<Reporter>,
         hosts: Hosts,
-        node: watch::Sender<Option<Node>>,
         state: AgentState,
         read_back_period: Duration,
     ) -> Self {
@@ -64,11 +63,16 @@ impl Sync {
             service_healths,
             reporter,
             hosts,
-            node,
+            node: watch::Sender::new(None),
             known: Vec::new(),
             state,
             read_back_period,
         }
+    }
+
+    /// The same, telling the Node object as it changes.
+    pub(super) fn telling_node(self, node: watch::Sender<Option<Node>>) -> Self {
+        Self { node, ..self }
     }
 
     /// Runs till something fails that is not to be expected.

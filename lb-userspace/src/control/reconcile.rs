@@ -116,14 +116,15 @@ impl<M: Maps> Reconciler<M> {
     /// Brings the maps up to date. `now` only decides whether a retry is due.
     pub fn sync(&mut self, now: Instant) -> SyncReport {
         let mut ops = 0;
-        self.is_somebody_gone = false;
         if self.index.is_complete() && self.is_due(now) {
             ops = self.try_sync(now).unwrap_or_else(|error| {
                 self.fail(now, vec![failure(None, &error)]);
                 0
             });
         }
-        self.report(ops)
+        let report = self.report(ops);
+        self.is_somebody_gone = false;
+        report
     }
 
     /// Compares the maps with what was last written to them; the number of entries that differ. If there are
@@ -143,7 +144,9 @@ impl<M: Maps> Reconciler<M> {
         if mismatches > 0 {
             // The mirror is made anew, and with it the next plan is a complete one.
             self.planner = None;
-            self.sync(now);
+            let report = self.sync(now);
+            // Nobody has heard of it yet.
+            self.is_somebody_gone = report.is_somebody_gone;
         }
         Ok(mismatches)
     }
@@ -224,7 +227,7 @@ impl<M: Maps> Reconciler<M> {
         });
         self.surroundings = surroundings(index);
         let plan = planner.plan(changes, occasion, &self.surroundings);
-        self.is_somebody_gone = plan.steps().iter().any(|step| step.op.leaves_somebody());
+        self.is_somebody_gone |= plan.steps().iter().any(|step| step.op.leaves_somebody());
         let applied = apply(&mut self.maps, &plan);
         self.ops += applied.done as u64;
         let (rejected, failed): (Vec<_>, Vec<_>) = applied

@@ -35,6 +35,10 @@ use super::{
 };
 use crate::model::NodeAddress;
 
+/// Devices that programs are put on at a time. It takes tens of milliseconds for each (the kernel waits until no
+/// packet sees the old state), and what else has changed meanwhile should not wait for hundreds.
+const STEP: usize = 8;
+
 /// How programs are put on devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -68,8 +72,10 @@ pub struct Attacher {
 /// What was done with a device.
 struct Done {
     wanted: Wanted,
-    /// Whether it succeeded.
+    /// Whether it has the programs.
     is_served: bool,
+    /// Whether there is nothing to be tried again.
+    is_settled: bool,
 }
 
 impl Attacher {
@@ -96,7 +102,7 @@ impl Attacher {
         })
     }
 
-    /// A new complete listing: attaches what is missing, forgets what is gone.
+    /// A new complete listing: forgets what is gone; [`Self::settle`] attaches what is missing.
     pub fn replace(&mut self, host: Host) {
         for gone in self.devices.ifindexes() {
             if !host.links.contains_key(&gone) {
@@ -105,7 +111,10 @@ impl Attacher {
         }
         self.done.retain(|index, _| host.links.contains_key(index));
         self.host = host;
-        self.settle();
+        // What the kernel refused once may be granted now.
+        for done in self.done.values_mut() {
+            done.is_settled = done.is_served || matches!(done.wanted, Wanted::Skip(_));
+        }
     }
 
     /// Takes note of a change; [`Self::settle`] acts on it. [`Change::Lost`] is none.
@@ -129,17 +138,14 @@ impl Attacher {
         }
     }
 
-    /// Packets to the rest of the world leave by these devices; [`Self::settle`] acts on it.
+    /// Packets to the rest of the world leave by these devices; [`Self::settle`] acts on it, as below.
     pub fn set_ways_out(&mut self, devices: BTreeSet<u32>) {
         self.host.ways_out = devices;
     }
 
     /// The node has these addresses, as its Node object says, its primary ones first.
     pub fn set_node(&mut self, addresses: Vec<IpAddr>) {
-        if self.rules.node != addresses {
-            self.rules.node = addresses;
-            self.settle();
-        }
+        self.rules.node = addresses;
     }
 
     /// The addresses that the node has, see [`own_addresses`].
@@ -152,33 +158,45 @@ impl Attacher {
         self.done.values().filter(|done| done.is_served).count()
     }
 
-    /// Makes what is done what should be. What a device is depends on others (bridges and their ports,
-    /// addresses), so all are looked at; only changes are acted on.
-    pub fn settle(&mut self) {
+    /// Makes what is done what should be, and says whether it is: programs are put on a few devices at a time only.
+    /// What a device is depends on others (bridges and their ports, addresses), so all are looked at; only
+    /// changes are acted on.
+    pub fn settle(&mut self) -> bool {
+        let (mut left, mut is_done) = (STEP, true);
         for (index, wanted) in wanted(&self.host, &self.rules) {
-            let before = self.done.get(&index).map(|done| done.wanted);
-            if before == Some(wanted) {
-                continue;
-            }
+            let before = self.done.get(&index);
+            let before = match before {
+                Some(done) if done.wanted == wanted && done.is_settled => continue,
+                before => before.map(|done| (done.wanted, done.is_served)),
+            };
             let name = self.host.links[&index].name.clone();
             let is_served = match (before, wanted) {
-                (Some(Wanted::Attach(before)), Wanted::Attach(plan))
+                (Some((Wanted::Attach(before), true)), Wanted::Attach(plan))
                     if before.layer == plan.layer && before.xdp == plan.xdp =>
                 {
                     self.tell_anew(index, &name, &plan)
                 }
-                (_, Wanted::Attach(plan)) => match self.attach(index, &name, &plan) {
-                    Ok(()) => true,
+                (_, Wanted::Attach(_)) if left == 0 => {
+                    is_done = false;
+                    continue;
+                }
+                (before, Wanted::Attach(plan)) => match self.attach_or_undo(index, &name, &plan) {
+                    Ok(()) => {
+                        left -= 1;
+                        true
+                    }
                     // It vanishes while it is being attached: netlink says so next.
                     Err(error) if is_gone(&error) => {
                         tracing::debug!(device = name, "gone while being attached");
                         continue;
                     }
                     Err(error) => {
-                        tracing::error!(
-                            device = name,
-                            "cannot attach, traffic by it is not served: {error}"
-                        );
+                        let what = "cannot attach, traffic by it is not served";
+                        if before.is_some_and(|(before, _)| before == wanted) {
+                            tracing::debug!(device = name, "{what}: {error}");
+                        } else {
+                            tracing::error!(device = name, "{what}: {error}");
+                        }
                         false
                     }
                 },
@@ -195,8 +213,24 @@ impl Attacher {
                     false
                 }
             };
-            self.done.insert(index, Done { wanted, is_served });
+            let done = Done {
+                wanted,
+                is_served,
+                is_settled: true,
+            };
+            self.done.insert(index, done);
         }
+        is_done
+    }
+
+    /// Leaves no half of it behind, unless it stands in for what an agent before this one has attached.
+    fn attach_or_undo(&mut self, index: u32, name: &str, plan: &Plan) -> Result<(), DatapathError> {
+        let was_attached = self.devices.attached(index) != 0;
+        let result = self.attach(index, name, plan);
+        if result.is_err() && !was_attached {
+            self.detach(index, name);
+        }
+        result
     }
 
     /// Only what the programs must know has changed.
@@ -205,7 +239,7 @@ impl Attacher {
         match self.tell(index, plan, attached) {
             Ok(()) => {
                 log(name, index, plan, attached, "changed");
-                self.done.get(&index).is_some_and(|done| done.is_served)
+                true
             }
             Err(error) => {
                 tracing::error!(device = name, "what is known of it is out of date: {error}");
@@ -233,7 +267,7 @@ impl Attacher {
         for hook in &HOOKS {
             let pin = self.pin(index, hook.suffix);
             let name_of = hook.program(plan.layer);
-            let program = object::program(&mut self.ebpf, name_of)?;
+            let program = object::loaded_program(&mut self.ebpf, name_of)?;
             tc::attach(program, name_of, hook, name, self.mode, &pin)?;
         }
         let xdp = self.attach_xdp(index, name, plan, by, before & xdp::BITS)?;
@@ -253,7 +287,7 @@ impl Attacher {
     ) -> Result<u32, DatapathError> {
         let pin = self.pin(index, xdp::SUFFIX);
         if xdp::is_as_wanted(before, plan.xdp) {
-            let program = object::xdp_program(&mut self.ebpf)?;
+            let program = object::loaded_xdp(&mut self.ebpf)?;
             if xdp::swap(program, name, &pin)? {
                 return Ok(before);
             }
@@ -265,7 +299,7 @@ impl Attacher {
         if plan.xdp.is_empty() {
             return Ok(0);
         }
-        let bits = match object::xdp_program(&mut self.ebpf) {
+        let bits = match object::loaded_xdp(&mut self.ebpf) {
             Ok(program) => xdp::attach(program, index, name, &pin, plan.xdp)?,
             Err(error) => {
                 tracing::warn!(device = name, "no XDP, TC serves: {error}");
@@ -278,7 +312,7 @@ impl Attacher {
 
     /// Takes the programs off a device.
     fn detach(&mut self, index: u32, name: &str) {
-        tracing::info!(device = name, "detached");
+        tracing::debug!(device = name, "detached");
         self.unpin(index);
         detach_clsact(name);
     }

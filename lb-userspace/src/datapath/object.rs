@@ -135,13 +135,13 @@ pub const MAPS: &[&str] = &[
     "AGENT",
 ];
 
-/// The TC programs for devices with an Ethernet header.
+/// The TC programs for devices with an Ethernet header, which every node has.
 pub const PROGRAMS: &[&str] = &["tc_ingress", "tc_egress"];
 
-/// The TC programs for devices without.
+/// The TC programs for devices without, loaded with the first of them.
 pub const IP_PROGRAMS: &[&str] = &["tc_ingress_l3", "tc_egress_l3"];
 
-/// The XDP program. Those of cgroups are in [`super::cgroup`].
+/// The XDP program, loaded with the first device that takes it. Those of cgroups are in [`super::cgroup`].
 pub const XDP_PROGRAM: &str = "xdp_ingress";
 
 /// Loads the object; with `pins`, onto the maps pinned there, pinning those that are not yet.
@@ -203,26 +203,12 @@ pub fn load(settings: &Settings, pins: Option<&Pins>) -> Result<Ebpf, DatapathEr
     for name in PROGRAMS {
         load_program(&mut ebpf, name)?;
     }
-    for name in IP_PROGRAMS {
-        if ebpf.program(name).is_some() {
-            load_program(&mut ebpf, name)?;
-        }
-    }
-    // TC serves what XDP does not: before kernel 5.18, which has no multi-buffer frames, all of it.
-    if let Err(error) = load_xdp(&mut ebpf) {
-        tracing::warn!("no XDP, TC serves: {error}");
-    }
     Ok(ebpf)
 }
 
 fn load_program(ebpf: &mut Ebpf, name: &'static str) -> Result<(), DatapathError> {
     let program = program(ebpf, name)?;
     try_to_load(|| program.load()).map_err(|source| failed(name, source))
-}
-
-fn load_xdp(ebpf: &mut Ebpf) -> Result<(), DatapathError> {
-    let program = find::<Xdp>(ebpf, XDP_PROGRAM)?;
-    try_to_load(|| program.load()).map_err(|source| failed(XDP_PROGRAM, source))
 }
 
 /// Loads a program, again if a signal came in between: the verifier stops for any that is pending and
@@ -272,16 +258,31 @@ pub fn program<'a>(
     find(ebpf, name)
 }
 
-/// The XDP program.
+/// The same, loaded.
 ///
 /// # Errors
-/// [`DatapathError::Program`] if the kernel refused it.
-pub fn xdp_program(ebpf: &mut Ebpf) -> Result<&mut Xdp, DatapathError> {
-    let program = find::<Xdp>(ebpf, XDP_PROGRAM)?;
-    match program.fd().map(drop) {
-        Ok(()) => Ok(program),
-        Err(source) => Err(failed(XDP_PROGRAM, source)),
+/// The same, or the kernel's refusal.
+pub fn loaded_program<'a>(
+    ebpf: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<&'a mut SchedClassifier, DatapathError> {
+    let program = program(ebpf, name)?;
+    if program.fd().is_err() {
+        try_to_load(|| program.load()).map_err(|source| failed(name, source))?;
     }
+    Ok(program)
+}
+
+/// The XDP program, loaded.
+///
+/// # Errors
+/// [`DatapathError::Program`]: the kernel's refusal; before 5.18 it knows no frames of several buffers.
+pub fn loaded_xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, DatapathError> {
+    let program = find::<Xdp>(ebpf, XDP_PROGRAM)?;
+    if program.fd().is_err() {
+        try_to_load(|| program.load()).map_err(|source| failed(XDP_PROGRAM, source))?;
+    }
+    Ok(program)
 }
 
 /// The program of that name and kind.

@@ -8,6 +8,7 @@
 mod audit;
 mod behaviours;
 mod cost;
+mod leaving;
 mod lists;
 mod meaning;
 mod properties;

@@ -37,9 +37,34 @@ fn travel<M: Audited>(maps: M, worlds: &[World], seed: u64, batch: usize) -> Rec
             Meaning::of(&agent.maps_mut().audited().inner),
             world.meaning()
         );
+        check_covered(&agent.maps_mut().audited().inner);
         before = world.clone();
     }
     agent
+}
+
+/// Panics if an address outside is in no range: then its connections would not outlive it (rule 53). No Service here
+/// has one that is the node's own.
+fn check_covered(maps: &FakeMaps) {
+    let outside = Frontend::LOAD_BALANCER | Frontend::EXTERNAL_IP;
+    for (key, _) in maps
+        .v4
+        .frontends
+        .iter()
+        .filter(|(_, value)| value.flags & outside != 0)
+    {
+        let mut ranges = maps.v4.ranges.iter();
+        assert!(ranges.any(|range| range.contains(&key.addr)), "{key:?}");
+    }
+    for (key, _) in maps
+        .v6
+        .frontends
+        .iter()
+        .filter(|(_, value)| value.flags & outside != 0)
+    {
+        let mut ranges = maps.v6.ranges.iter();
+        assert!(ranges.any(|range| range.contains(&key.addr)), "{key:?}");
+    }
 }
 
 fn audited(strict: bool) -> AuditedMaps {

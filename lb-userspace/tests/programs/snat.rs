@@ -3,7 +3,10 @@
 //! A packet passes the node as in life: in by one device (`Ingress`), out by another (`Egress`), with the answer
 //! the other way round; both are the test run's one device here, which has an address.
 
-use std::{collections::HashSet, net::SocketAddr};
+use std::{
+    collections::HashSet,
+    net::{SocketAddr, TcpListener, UdpSocket},
+};
 
 use duolb::datapath::{object::Settings, snat_ports::SnatPorts};
 use lb_common::{
@@ -14,6 +17,7 @@ use lb_common::{
 
 use crate::{
     kernel::{Becomes, Dropped, Egress, Ingress, Kernel, Untouched, settings},
+    namespace::enter,
     packet::{Frame, Net, TCP, UDP, both, flag},
     tables::READY,
 };
@@ -304,6 +308,32 @@ fn entries_that_the_table_lost_are_made_again_with_the_same_port() {
                 "{}",
                 net.name
             );
+        }
+    }
+}
+
+#[test]
+fn a_port_that_a_socket_of_the_node_has_is_left_alone() {
+    let one = Settings {
+        snat_ports: ports(1),
+        ..settings()
+    };
+    let Some(mut kernel) = load(&one) else {
+        return;
+    };
+    enter(&["link set lo up"], "lo");
+    for net in both() {
+        kernel.serve(net.vip, WEB, &[net.endpoint()]);
+        let at = SocketAddr::new(net.router, 20_000);
+        for proto in [TCP, UDP] {
+            let held: Box<dyn std::any::Any> = match proto {
+                TCP => Box::new(TcpListener::bind(at).unwrap()),
+                _ => Box::new(UdpSocket::bind(at).unwrap()),
+            };
+            let mut ask = || send(&mut kernel, &net, net.client, proto, flag::SYN);
+            assert_eq!(ask(), Some(Verdict::NoSnatPort), "{}", net.name);
+            drop(held);
+            assert_eq!(ask(), Some(Verdict::Snat), "{}", net.name);
         }
     }
 }

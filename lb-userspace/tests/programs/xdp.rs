@@ -6,6 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
+use duolb::datapath::object::loaded_xdp;
 use lb_common::{
     address::{Address as _, V4, V6},
     tables::{Device, Endpoint, Frontend},
@@ -38,6 +39,7 @@ fn load() -> Option<Kernel> {
 
 fn load_on(attached: u32) -> Option<Kernel> {
     let mut kernel = Kernel::load()?;
+    loaded_xdp(&mut kernel.object).expect("the program loads");
     let index = enter(
         &[
             "link set lo up",

@@ -1,7 +1,10 @@
-//! The node's addresses are followed: what clients get on their way out by a device.
+//! The node's addresses are followed: what clients get on their way out by a device, and where node ports are.
+
+use std::{fs, time::Duration};
 
 use anyhow::{Result, ensure};
 use serde_json::json;
+use xtask::lab::Lab;
 
 use crate::{add_vlan, device, needs_root, run, soon, with_agent};
 
@@ -70,4 +73,52 @@ fn a_veth_becomes_an_uplink_with_its_network() -> Result<()> {
     soon(&lab, "wan0", "is a pod's again", |device| {
         device["role"] == "pods"
     })
+}
+
+const NODE_PORT: &str = "apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  type: NodePort
+  selector: {app: web}
+  ipFamilyPolicy: RequireDualStack
+  ports: [{port: 80, nodePort: 30080}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-4, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: \"\", port: 8080}]
+endpoints: [{addresses: [\"10.244.1.10\"]}]
+";
+
+/// Whether the node port is served on the address.
+fn is_served(lab: &Lab, address: &str) -> Result<bool> {
+    let list = lab
+        .agent("node-1")
+        .duolb(&["service", "list", "-o", "json"])?;
+    Ok(list.contains(&format!("\"{address}\"")))
+}
+
+#[test]
+fn rule_66_node_ports_follow_the_nodes_addresses_within_a_second() -> Result<()> {
+    needs_root!();
+    let lab = with_agent(&["--nodeport-addresses", "0.0.0.0/0,::/0"])?;
+    let node = lab.node("node-1");
+    fs::write(lab.dir().join("manifests/web.yaml"), NODE_PORT)?;
+    let own = node.addresses.both()[0].to_string();
+    let served = lab.wait_until(Duration::from_secs(5), || is_served(&lab, &own))?;
+    ensure!(served, "not on {own}");
+    for (address, prefix) in [("203.0.113.1", "24"), ("2001:db8:5::1", "64")] {
+        let flags = if prefix == "64" { "nodad" } else { "" };
+        for (verb, flags, expected) in [("add", flags, true), ("del", "", false)] {
+            let line = format!("ip address {verb} {address}/{prefix} dev eth0 {flags}");
+            run(&lab, node, &line)?;
+            let followed = lab.wait_until(Duration::from_secs(1), || {
+                Ok(is_served(&lab, address)? == expected)
+            })?;
+            ensure!(followed, "{line}: not followed within a second");
+        }
+    }
+    Ok(())
 }

@@ -55,7 +55,9 @@ fn tunnels_without_ethernet_header_are_served() -> Result<()> {
             eprintln!("left out: {line}: {error:#}");
             continue;
         }
-        soon(&lab, "tunnel", line, |device| device["role"] == "uplink")?;
+        soon(&lab, "tunnel", line, |device| {
+            device["role"] == "uplink" && device["xdp_why"] == "no Ethernet header"
+        })?;
         run(&lab, node, "ip link del tunnel")?;
         soon(&lab, "tunnel", "is gone", Value::is_null)?;
         served += 1;

@@ -6,9 +6,18 @@ mod crowd;
 mod following;
 mod xdp;
 
-use std::{path::PathBuf, process::Command, time::Duration};
+use std::{
+    fs::{self, File},
+    path::PathBuf,
+    process::Command,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
+use nix::{
+    sys::signal::{self, Signal},
+    unistd::Pid,
+};
 use serde_json::Value;
 use xtask::lab::{AgentOptions, Lab, Netns, Node};
 
@@ -39,7 +48,7 @@ fn with_agent(args: &[&str]) -> Result<Lab> {
 
 fn manifests(lab: &Lab) -> Result<PathBuf> {
     let manifests = lab.dir().join("manifests");
-    std::fs::create_dir_all(&manifests)?;
+    fs::create_dir_all(&manifests)?;
     Ok(manifests)
 }
 
@@ -83,7 +92,8 @@ fn soon(lab: &Lab, name: &str, what: &str, is_so: impl Fn(&Value) -> bool) -> Re
     Ok(())
 }
 
-/// An agent of its own pins that runs for two seconds and leaves its datapath behind; what it logged.
+/// Agents on pins of their own, one after the other; each ends as soon as its datapath is in place, and leaves it
+/// behind.
 struct Brief<'a> {
     lab: &'a Lab,
     bpffs: String,
@@ -99,21 +109,28 @@ impl<'a> Brief<'a> {
         std::env::var("DUOLB_BIN").context("DUOLB_BIN is not set: use cargo xtask test")
     }
 
+    /// What it logged.
     fn serve(&self, args: &[&str]) -> Result<String> {
         let duolb = Self::duolb()?;
         let manifests = manifests(self.lab)?;
+        let log = self.lab.dir().join("brief.log");
         let run = || -> Result<String> {
-            let output = Command::new("timeout")
-                .args(["--signal=TERM", "2", &duolb, "--bpffs", &self.bpffs])
-                .args(["agent", "--healthz-bind-address", "", "--manifests"])
+            let mut agent = Command::new(&duolb)
+                .args(["--bpffs", &self.bpffs, "agent"])
+                .args(["--healthz-bind-address", "", "--manifests"])
                 .arg(&manifests)
                 .args(args)
-                .output()?;
-            Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+                .stderr(File::create(&log)?)
+                .spawn()?;
+            let in_place = || Ok(fs::read_to_string(&log)?.contains("the datapath is in place"));
+            let held = self.lab.wait_until(Duration::from_secs(30), in_place);
+            signal::kill(Pid::from_raw(agent.id().try_into()?), Signal::SIGTERM)?;
+            agent.wait()?;
+            let log = fs::read_to_string(&log)?;
+            ensure!(held?, "{log}");
+            Ok(log)
         };
-        let log = self.lab.in_ns(self.lab.node("node-1"), run)??;
-        ensure!(log.contains("the datapath is in place"), "{log}");
-        Ok(log)
+        self.lab.in_ns(self.lab.node("node-1"), run)?
     }
 
     /// What `duolb` says with these arguments.
@@ -132,6 +149,6 @@ impl<'a> Brief<'a> {
 impl Drop for Brief<'_> {
     fn drop(&mut self) {
         let _ = self.say(&["cleanup"]);
-        let _ = std::fs::remove_dir(&self.bpffs);
+        let _ = fs::remove_dir(&self.bpffs);
     }
 }

@@ -139,6 +139,15 @@ fn a_flag_that_is_no_duration_is_refused_and_named() {
 }
 
 #[test]
+fn ports_for_snat_that_make_no_range_are_refused_with_the_reason() {
+    let error = refused(&["--snat-ports=80-2000"]);
+    assert!(
+        error.contains("--snat-ports") && error.contains("must not begin below 1024"),
+        "{error}"
+    );
+}
+
+#[test]
 fn an_empty_address_and_port_zero_switch_servers_off() {
     let off = configuration(&["--metrics-bind-address=", "--healthz-bind-address", "0"]);
     assert_eq!((off.metrics, off.healthz), (None, None));
@@ -202,11 +211,11 @@ fn help_has_headings_and_keeps_what_means_nothing_out_of_the_short_one() {
     for heading in [
         "Where objects come from:",
         "Health and metrics:",
+        "Traffic from outside and source NAT:",
         "Datapath:",
         "Log:",
     ] {
         assert!(short.contains(heading), "{short}");
     }
-    assert!(short.contains("no effect yet"));
     assert!(!short.contains("--ipvs-scheduler") && long.contains("--ipvs-scheduler"));
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::{
     cli::output::table,
     datapath::{
-        devices::{Host, Place, place, role_name, xdp_name, xdp_why},
+        devices::{Host, LinkLayer, Place, place, role_name, xdp_name, xdp_why},
         netlink::Netlink,
     },
 };
@@ -72,7 +72,10 @@ fn device_row(ifindex: u32, device: &Device, host: &Host) -> DeviceRow {
         bridge: (device.bridge != 0).then(|| name(device.bridge, host)),
         role: role_name(device.role),
         xdp: xdp_name(device.attached),
-        xdp_why: Some(xdp_why(device)).filter(|why| !why.is_empty()),
+        xdp_why: match host.links.get(&ifindex) {
+            Some(link) if link.layer == LinkLayer::Ip => Some("no Ethernet header"),
+            _ => Some(xdp_why(device)).filter(|why| !why.is_empty()),
+        },
         snat: [address::<V4>(device.v4), address::<V6>(device.v6)]
             .into_iter()
             .flatten()

@@ -5,7 +5,7 @@ mod worlds;
 
 use lb_common::{
     address::{Address, Family, V4, V6},
-    tables::{Endpoint, FrontendKey, endpoint_id},
+    tables::{Endpoint, Frontend, FrontendKey, endpoint_id},
 };
 
 use super::*;
@@ -212,4 +212,48 @@ fn a_planner_that_is_told_the_same_again_has_nothing_to_do() {
             .steps(),
         []
     );
+}
+
+#[test]
+fn external_addresses_are_in_ranges_and_the_nodes_own_are_not() {
+    let mut change = change("a", 1, "http");
+    let external = |last, flags| DesiredFrontend {
+        key: FrontendKey::new(V4(u32::from_ne_bytes([203, 0, 113, last])), 80, 6),
+        list: List::Cluster,
+        drop: false,
+        flags,
+        affinity: 0,
+    };
+    let family = change.desired.as_mut().unwrap().ports[0].v4.as_mut();
+    family.unwrap().frontends.extend([
+        external(1, Frontend::LOAD_BALANCER),
+        external(64, Frontend::EXTERNAL_IP),
+        external(130, Frontend::NODE_PORT),
+        external(3, Frontend::EXTERNAL_IP),
+    ]);
+    let own = [64, 130].map(|last| [203, 0, 113, last].into());
+    let surroundings = Surroundings {
+        cidrs: vec!["10.96.0.0/16".parse().unwrap()],
+        own: own.to_vec(),
+    };
+    let plan = empty_planner(8).plan([change], Occasion::Complete, &surroundings);
+    let written = plan.steps().iter().find_map(|step| match &step.op {
+        Op::V4(FamilyOp::WriteRanges(ranges)) => Some(ranges.clone()),
+        _ => None,
+    });
+    let written = written.unwrap().into_iter();
+    let written: Vec<_> = written
+        .map(|range| {
+            (
+                range.addr.to_ip().to_string(),
+                range.mask.to_ip().to_string(),
+            )
+        })
+        .collect();
+    let expected = [
+        ("10.96.0.0", "255.255.0.0"),
+        ("203.0.113.0", "255.255.255.252"),
+    ];
+    let expected = expected.map(|(addr, mask)| (addr.to_owned(), mask.to_owned()));
+    assert_eq!(written, expected);
 }

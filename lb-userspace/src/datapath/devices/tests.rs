@@ -152,7 +152,7 @@ fn so_has_one_without_a_network_whose_default_route_goes_by_it() {
         .link(3, "veth1", "veth", &["10.244.0.1/32"]);
     node.host.ways_out.insert(2);
     assert_eq!([node.role(2), node.role(3)], ["uplink", "pods"]);
-    assert_eq!(node.sources(3)[0], "172.18.0.2");
+    assert_eq!(node.sources(3)[0], "10.244.0.1");
 }
 
 #[test]

@@ -23,6 +23,10 @@ const ID: usize = 48;
 const BEFORE_ID_ASKED: usize = 8;
 const BEFORE_ID_TOLD: usize = 4;
 
+/// Length of a whole request.
+const ASKED: u32 = 72;
+const _: () = assert!(ASKED as usize == HEADER + BEFORE_ID_ASKED + ID);
+
 /// State of a connected socket, UDP's included (TCP_ESTABLISHED of linux/tcp_states.h), as a bit.
 const ESTABLISHED: u32 = 1 << 1;
 
@@ -73,9 +77,8 @@ pub(super) fn list(family: SocketFamily, protocol: u8) -> Vec<u8> {
 }
 
 fn request(kind: u16, flags: u16, family: SocketFamily, protocol: u8, id: &[u8; ID]) -> Vec<u8> {
-    const LENGTH: u32 = (HEADER + BEFORE_ID_ASKED + ID) as u32;
-    let mut bytes = Vec::with_capacity(HEADER + BEFORE_ID_ASKED + ID);
-    bytes.extend(LENGTH.to_ne_bytes());
+    let mut bytes = Vec::with_capacity(ASKED as usize);
+    bytes.extend(ASKED.to_ne_bytes());
     bytes.extend(kind.to_ne_bytes());
     bytes.extend(flags.to_ne_bytes());
     // Sequence number and port: one request at a time, on a socket of its own.

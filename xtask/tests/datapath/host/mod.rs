@@ -5,6 +5,7 @@
 
 mod cgroups;
 mod datagrams;
+mod external;
 mod left;
 mod mapped;
 mod reached;

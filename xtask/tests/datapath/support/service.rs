@@ -1,10 +1,14 @@
 //! Services and slices as manifests. Pure but for [`write`].
 
-use std::{fs, net::SocketAddr, path::Path};
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
+};
 
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
-use xtask::lab::Addresses;
+use xtask::lab::{Addresses, Protocol};
 
 /// The port of every test service.
 const PORT: u16 = 80;
@@ -18,6 +22,7 @@ pub struct Service {
     per_slice: usize,
     affinity: Option<u32>,
     local: bool,
+    external: bool,
 }
 
 impl Service {
@@ -30,6 +35,7 @@ impl Service {
             per_slice: 100,
             affinity: None,
             local: false,
+            external: false,
         }
     }
 
@@ -57,6 +63,45 @@ impl Service {
             local: true,
             ..self
         }
+    }
+
+    /// Of type LoadBalancer with `externalTrafficPolicy: Local`, reached by [`Service::external_frontends`] as well;
+    /// endpoints are said to be on the node whose pods they are.
+    pub fn external(self) -> Self {
+        Self {
+            external: true,
+            ..self
+        }
+    }
+
+    /// What leads to it from outside the cluster, but for node ports: the addresses of a load balancer, and
+    /// external ones.
+    pub fn external_frontends(&self) -> Vec<SocketAddr> {
+        let addresses = self.load_balancer().into_iter().chain(self.external_ips());
+        addresses.map(|ip| SocketAddr::new(ip, PORT)).collect()
+    }
+
+    /// The node port of one of its protocols.
+    pub fn node_port(&self, protocol: Protocol) -> u16 {
+        let number = u16::from(self.number);
+        match protocol {
+            Protocol::Tcp => 30_000 + number,
+            Protocol::Udp => 31_000 + number,
+        }
+    }
+
+    fn load_balancer(&self) -> [IpAddr; 2] {
+        self.outside(1)
+    }
+
+    fn external_ips(&self) -> [IpAddr; 2] {
+        self.outside(2)
+    }
+
+    fn outside(&self, kind: u8) -> [IpAddr; 2] {
+        let number = self.number;
+        let v6 = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, kind.into(), number.into());
+        [Ipv4Addr::new(192, 0, kind, number).into(), v6.into()]
     }
 
     /// Its addresses.
@@ -101,7 +146,7 @@ impl Service {
             let endpoints = endpoints.iter().map(|endpoint| {
                 let mut entry =
                     json!({ "addresses": [endpoint.both()[at]], "conditions": { "ready": true } });
-                if self.local {
+                if self.local || self.external {
                     let [.., node, _] = endpoint.v4.octets();
                     entry["nodeName"] = format!("node-{node}").into();
                 }
@@ -131,6 +176,17 @@ impl Service {
                 "ports": both(json!({ "port": PORT, "targetPort": self.target })),
             },
         });
+        if self.external {
+            let spec = &mut service["spec"];
+            spec["type"] = "LoadBalancer".into();
+            spec["externalTrafficPolicy"] = "Local".into();
+            spec["externalIPs"] = json!(self.external_ips());
+            for (at, protocol) in Protocol::BOTH.into_iter().enumerate() {
+                spec["ports"][at]["nodePort"] = self.node_port(protocol).into();
+            }
+            let ingress = self.load_balancer().map(|ip| json!({ "ip": ip }));
+            service["status"]["loadBalancer"]["ingress"] = ingress.into_iter().collect();
+        }
         if self.local {
             service["spec"]["internalTrafficPolicy"] = "Local".into();
         }
