@@ -95,8 +95,11 @@ fn serve_a_crowd(mode: Mode) -> Result<()> {
                 patience: Duration::from_secs(10),
             };
             let outside = &cluster.lab.outside().netns;
-            gather(outside, call, |crowd| serve(&cluster, crowd, &nodes[&1]))
-                .with_context(|| format!("{round} round, IPv6 {v6}"))?;
+            let served = gather(outside, call, |crowd| serve(&cluster, crowd, &nodes[&1]));
+            served.with_context(|| {
+                let verdicts = cluster.verdicts(1);
+                format!("{round} round, IPv6 {v6}; node-1 counted {verdicts:?}")
+            })?;
         }
     }
     for label in ["no-snat-port", "flow-table-full", "no-port"] {
