@@ -9,8 +9,8 @@ use aya_ebpf::{
         bpf_check_mtu_flags::BPF_MTU_CHK_SEGS,
     },
     helpers::generated::{
-        bpf_check_mtu, bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer,
-        bpf_skb_change_tail,
+        bpf_check_mtu, bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh,
+        bpf_redirect_peer, bpf_skb_change_tail,
     },
     programs::TcContext,
 };
