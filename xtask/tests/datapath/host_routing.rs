@@ -2,9 +2,10 @@
 //! whichever device completes checksums, and nothing else is seen of it.
 
 use anyhow::{Context as _, Result, ensure};
+use xtask::lab::Shape;
 
 use crate::{
-    offload, path_mtu,
+    offload,
     support::{
         Cluster, need_datapath, pods_of,
         service::Service,
@@ -12,16 +13,17 @@ use crate::{
     },
 };
 
-/// Counts what the stack forwards for the clients on the node that they are on.
+/// Counts what the stack forwards for the clients on the node that they are on. OUT and IN: on a bridge, only what
+/// leaves it; within, frames are switched as soon as the endpoint's MAC is known, in this mode or the other.
 const COUNTERS: &str = "
     table inet stack {
         counter forwarded {}
         chain forward {
             type filter hook forward priority filter;
-            meta l4proto { tcp, udp } ip saddr CLIENT_V4 counter name forwarded
-            meta l4proto { tcp, udp } ip daddr CLIENT_V4 counter name forwarded
-            meta l4proto { tcp, udp } ip6 saddr CLIENT_V6 counter name forwarded
-            meta l4proto { tcp, udp } ip6 daddr CLIENT_V6 counter name forwarded
+            meta l4proto { tcp, udp } ip saddr CLIENT_V4 OUT counter name forwarded
+            meta l4proto { tcp, udp } ip daddr CLIENT_V4 IN counter name forwarded
+            meta l4proto { tcp, udp } ip6 saddr CLIENT_V6 OUT counter name forwarded
+            meta l4proto { tcp, udp } ip6 daddr CLIENT_V6 IN counter name forwarded
         }
     }";
 
@@ -35,7 +37,15 @@ fn start(mode: &str) -> Result<(Cluster, Vec<Service>)> {
 
 fn watch_forwarding(cluster: &Cluster) -> Result<()> {
     for (node, client) in cluster.lab.nodes().zip(cluster.clients()) {
+        let is_bridged = matches!(node.node, Some((_, Shape::Bridged)));
+        let (out, back) = if is_bridged {
+            ("oifname eth0", "iifname eth0")
+        } else {
+            ("", "")
+        };
         let rules = COUNTERS
+            .replace("OUT", out)
+            .replace("IN", back)
             .replace("CLIENT_V4", &client.addresses.v4.to_string())
             .replace("CLIENT_V6", &client.addresses.v6.to_string());
         cluster.lab.nft(node, &rules)?;

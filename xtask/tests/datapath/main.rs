@@ -9,6 +9,7 @@ mod changes;
 mod collisions;
 mod firewall;
 mod host;
+mod host_routing;
 mod icmp;
 mod modes;
 mod offload;

@@ -71,8 +71,18 @@ fn check_route(cluster: &Cluster, netns: &Netns, ip: IpAddr, mtu: u32) -> Result
 #[test]
 fn a_bulk_client_learns_of_a_smaller_hop_behind_the_vip() -> Result<()> {
     need_datapath!();
+    a_bulk_client_learns(&[])
+}
+
+#[test]
+fn so_it_does_where_packets_skip_the_stack() -> Result<()> {
+    need_datapath!();
+    a_bulk_client_learns(&["--host-routing", "bpf"])
+}
+
+fn a_bulk_client_learns(args: &[&str]) -> Result<()> {
     let services = services();
-    let cluster = Cluster::start(&services)?;
+    let cluster = Cluster::start_with(&services, args)?;
     // About the VIP, the only peer it knows.
     let learnt = |client: usize, frontend: SocketAddr, mtu| {
         let client = &cluster.clients()[client].netns;
@@ -93,8 +103,18 @@ fn a_bulk_client_learns_of_a_smaller_hop_behind_the_vip() -> Result<()> {
 #[test]
 fn a_bulk_endpoint_learns_of_a_smaller_hop_before_the_client() -> Result<()> {
     need_datapath!();
+    a_bulk_endpoint_learns(&[])
+}
+
+#[test]
+fn so_does_one_whose_packets_skip_the_stack() -> Result<()> {
+    need_datapath!();
+    a_bulk_endpoint_learns(&["--host-routing", "bpf"])
+}
+
+fn a_bulk_endpoint_learns(args: &[&str]) -> Result<()> {
     let services = services();
-    let cluster = Cluster::start(&services)?;
+    let cluster = Cluster::start_with(&services, args)?;
     let pods = ["pod-2-10", "pod-1-10"];
     let learnt = |client: usize, frontend: SocketAddr, mtu| {
         let pod = &cluster.lab.pod(pods[client]).netns;

@@ -13,6 +13,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     process::Command,
     thread,
+    time::Duration,
 };
 
 use duolb::datapath::{cgroup, netns, object::Settings, pins::Pins};
@@ -98,7 +99,7 @@ fn connect(to: SocketAddr) -> Result<UdpSocket, Errno> {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    let socket = UdpSocket::bind((any, 0)).unwrap();
+    let socket = patient((any, 0).into());
     let errno = |error: io::Error| Errno::from_raw(error.raw_os_error().unwrap());
     socket.connect(to).map_err(errno)?;
     Ok(socket)
@@ -163,8 +164,17 @@ impl Node {
     }
 }
 
+/// A socket that does not wait for ever for an answer that goes to nobody.
+fn patient(at: SocketAddr) -> UdpSocket {
+    let socket = UdpSocket::bind(at).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(1)))
+        .unwrap();
+    socket
+}
+
 /// A socket that is not connected.
 fn unconnected(net: &Net) -> UdpSocket {
     let [_, any] = this_host(net);
-    UdpSocket::bind((any, 0)).unwrap()
+    patient((any, 0).into())
 }
