@@ -359,6 +359,8 @@ impl Device {
     pub const PODS: u32 = 2;
     /// A veth whose other end is in another network namespace: packets may skip the way between the two.
     pub const PEER: u32 = 4;
+    /// It has no link layer: what comes in by it cannot be sent on without the stack.
+    pub const NO_LINK: u32 = 8;
 }
 
 /// What the agent says of itself: the only entry of `AGENT`. Never read by the datapath.

@@ -40,6 +40,12 @@ fn find_entry(skb: &Skb) -> (u32, bool) {
     }
 }
 
+/// Whether answers that come in by a device lack what it takes to be sent on at once: their link layer.
+#[inline(always)]
+fn is_bare(device: &Device) -> bool {
+    device.role & Device::NO_LINK != 0 || device.attached & Device::XDP_GENERIC != 0
+}
+
 /// Decides on a flow that has just been opened.
 #[inline(never)]
 pub fn decide<A: Tables>(skb: &Skb, packet: &Transport<A>) {
@@ -47,7 +53,7 @@ pub fn decide<A: Tables>(skb: &Skb, packet: &Transport<A>) {
     let Some(flow) = maps::find_flow(tuple) else {
         return;
     };
-    if packet.is_sctp() || flow.flags & Flow::<A>::MASQUERADED != 0 {
+    if packet.is_sctp() || packet.l3 == 0 || flow.flags & Flow::<A>::MASQUERADED != 0 {
         return;
     }
     let (entry, is_bridge) = find_entry(skb);
@@ -55,6 +61,9 @@ pub fn decide<A: Tables>(skb: &Skb, packet: &Transport<A>) {
     let Some((out, is_peer)) = there.filter(|(out, _)| !is_bridge || *out != entry) else {
         return;
     };
+    if maps::find_device(out).is_some_and(is_bare) {
+        return;
+    }
     let Some((back, is_peer_back)) = find_exit(skb, out, &flow.peer, &tuple.src, tuple.protocol())
     else {
         return;
@@ -86,7 +95,7 @@ pub fn to_client<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<()> {
         return Ok(());
     };
     let kind = Flow::<A>::REPLY | Flow::<A>::FAST;
-    if flow.flags & kind != kind || packet.is_fragment() {
+    if flow.flags & kind != kind || packet.is_fragment() || packet.l3 == 0 {
         return Ok(());
     }
     // 0: the entry was lost and made again by a packet of the client's.

@@ -86,7 +86,7 @@ fn find_other<A: Tables>(
 /// Sends a packet of `flow` on its way.
 #[inline(always)]
 pub fn forward<A: Tables>(skb: &mut Skb, packet: &Transport<A>, flow: &Flow<A>) -> Step<Verdict> {
-    if flow.flags & Flow::<A>::L2 != 0 {
+    if flow.flags & Flow::<A>::L2 != 0 && packet.l3 != 0 {
         skb.set_mac(flow.mac);
     }
     if packet.is_sctp() {
@@ -94,7 +94,11 @@ pub fn forward<A: Tables>(skb: &mut Skb, packet: &Transport<A>, flow: &Flow<A>) 
     }
     let verdict = pass(skb, packet, flow)?;
     // What is too long is the stack's, which tells the client.
-    if config::skips_stack() && flow.flags & Flow::<A>::FAST != 0 && skb.fits(flow.exit().0) {
+    if config::skips_stack()
+        && flow.flags & Flow::<A>::FAST != 0
+        && packet.l3 != 0
+        && skb.fits(flow.exit().0)
+    {
         skb.redirect(flow.exit());
         return Err(Exit::SentToEndpoint);
     }

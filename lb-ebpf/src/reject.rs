@@ -29,6 +29,7 @@ pub fn run<A: Tables>(skb: &mut Skb, l3: u16, why: Verdict) -> Exit {
 
 #[inline(always)]
 fn answer<A: Tables>(skb: &mut Skb, l3: u16) -> Result<(), Verdict> {
+    let l3 = skb.ensure_link(l3).ok_or(Verdict::NotWritable)?;
     let Some(Packet::Transport(packet)) = parse::<A>(&skb.cursor(), l3) else {
         return Err(Verdict::Unanswered);
     };

@@ -5,19 +5,19 @@ use core::ffi::c_void;
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{
-        BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
-        bpf_check_mtu_flags::BPF_MTU_CHK_SEGS,
+        BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_REDIRECT,
+        bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, bpf_check_mtu_flags::BPF_MTU_CHK_SEGS,
     },
     helpers::generated::{
         bpf_check_mtu, bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh,
-        bpf_redirect_peer, bpf_skb_change_tail,
+        bpf_redirect_peer, bpf_skb_change_head, bpf_skb_change_tail,
     },
     programs::TcContext,
 };
 use lb_common::{
     address::Family,
     cursor::Cursor,
-    headers::Eth,
+    headers::{Eth, ethertype, len},
     ip::Ip,
     opaque::opaque_pointer,
     parse::{L2, Transport, parse_l2},
@@ -33,12 +33,17 @@ const HEADERS: u32 = 128;
 /// A packet in a TC program.
 pub struct Skb {
     ctx: TcContext,
+    /// Its link layer is out of reach, see [`Skb::is_ip`].
+    is_bare: bool,
 }
 
 impl Skb {
     #[inline(always)]
     pub fn new(ctx: TcContext) -> Self {
-        Self { ctx }
+        Self {
+            ctx,
+            is_bare: false,
+        }
     }
 
     /// The packet's linear bytes.
@@ -65,16 +70,37 @@ impl Skb {
             let _ = self.ctx.pull_data(core::cmp::min(self.ctx.len(), HEADERS));
         }
         if IS_ETHERNET {
-            return parse_l2(&self.cursor());
+            let l2 = parse_l2(&self.cursor())?;
+            if matches!(l2.ethertype, ethertype::IPV4 | ethertype::IPV6) || !self.is_ip() {
+                return Some(l2);
+            }
+            self.is_bare = true;
         }
-        // SAFETY: the kernel gives a valid context for the run of the program.
-        let protocol = unsafe { (*self.ctx.skb.skb).protocol };
-        #[expect(clippy::cast_possible_truncation, reason = "an EtherType in a word")]
-        let ethertype = protocol as u16;
         Some(L2 {
-            ethertype,
+            ethertype: self.protocol(),
             payload: 0,
         })
+    }
+
+    /// What the kernel takes the packet for: its EtherType, network byte order.
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "an EtherType in a word")]
+    fn protocol(&self) -> u16 {
+        // SAFETY: the kernel gives a valid context for the run of the program.
+        unsafe { (*self.ctx.skb.skb).protocol as u16 }
+    }
+
+    /// Whether what should be an Ethernet header is an IP header. Where generic XDP had the packet copied (nearly
+    /// always, `skb_pp_cow_data` since kernel 6.9), the copy does not know how long its link layer is.
+    #[inline(always)]
+    fn is_ip(&mut self) -> bool {
+        let version = match self.protocol() {
+            ethertype::IPV4 => 4,
+            ethertype::IPV6 => 6,
+            _ => return false,
+        };
+        let first: Option<[u8; 1]> = self.cursor().read(0);
+        first.is_some_and(|[first]| first >> 4 == version)
     }
 
     /// Bytes of the packet, link layer included; of a super-packet, all of it.
@@ -213,6 +239,21 @@ impl Skb {
         }
     }
 
+    /// Gives a packet whose link layer is out of reach an empty one, for an answer: its bytes are lost, which matters to
+    /// nobody but a bridge. Where the IP header that stood at `l3` stands then.
+    #[inline(always)]
+    pub fn ensure_link(&mut self, l3: u16) -> Option<u16> {
+        if !self.is_bare {
+            return Some(l3);
+        }
+        let length = len::<Eth>();
+        // SAFETY: as above.
+        let failed = unsafe { bpf_skb_change_head(self.ctx.skb.skb, u32::from(length), 0) };
+        let ethertype = self.protocol();
+        self.cursor().get_mut::<Eth>(0)?.ethertype = ethertype;
+        (failed == 0).then_some(length)
+    }
+
     /// What a hook returns to send the packet out by the device it came in by.
     #[inline(always)]
     #[expect(
@@ -220,6 +261,11 @@ impl Skb {
         reason = "the helper returns an action, a small number"
     )]
     pub fn send_back(&self) -> i32 {
+        if self.is_bare {
+            // To whom is lost; the neighbour table knows.
+            self.redirect((self.ifindex(), false));
+            return TC_ACT_REDIRECT;
+        }
         // SAFETY: only notes the device for after the program.
         unsafe { bpf_redirect(self.ifindex(), 0) as i32 }
     }

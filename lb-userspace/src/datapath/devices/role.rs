@@ -6,7 +6,7 @@
 use lb_common::tables::Device;
 
 use super::{
-    host::{AddressKey, Host, Link, is_link_local},
+    host::{AddressKey, Host, Link, LinkLayer, is_link_local},
     pattern::{Pattern, any_matches},
 };
 use crate::config::DetectLocal;
@@ -47,6 +47,9 @@ pub fn role(link: &Link, host: &Host, said: &Said) -> u32 {
     }
     if is_paired(link) && link.is_peer_elsewhere && !is_port {
         role |= Device::PEER;
+    }
+    if link.layer != LinkLayer::Ethernet {
+        role |= Device::NO_LINK;
     }
     role
 }
