@@ -1,6 +1,8 @@
 //! What differs between the two IP families on the wire: headers, extension headers, ICMP.
 //!
 //! Everything else in the datapath is generic over [`Ip`] and compiled once for each family.
+//!
+//! Long because: the two families are to be read side by side.
 
 use crate::{
     address::{Address, V4, V6},

@@ -16,6 +16,13 @@ struct Slot<T> {
 
 /// The same value, of at most four bytes.
 #[inline(always)]
+#[cfg_attr(
+    target_arch = "bpf",
+    expect(
+        clippy::pointers_in_nomem_asm_block,
+        reason = "the memory it points to is not touched"
+    )
+)]
 pub fn join_ways<T: Copy>(value: T) -> T {
     const { assert!(size_of::<Slot<T>>() == 8 && core::mem::offset_of!(Slot<T>, value) == 4) };
     #[cfg(target_arch = "bpf")]

@@ -3,12 +3,11 @@
 //! A packet passes the node as in life: in by one device (`Ingress`), out by another (`Egress`), with the answer
 //! the other way round; both are the test run's one device here, which has an address.
 
-use std::{
-    collections::HashSet,
-    net::{SocketAddr, TcpListener, UdpSocket},
-};
+mod ports;
 
-use duolb::datapath::{object::Settings, snat_ports::SnatPorts};
+use std::net::SocketAddr;
+
+use duolb::datapath::object::Settings;
 use lb_common::{
     flow::Flow,
     tables::{Device, Endpoint},
@@ -17,20 +16,12 @@ use lb_common::{
 
 use crate::{
     kernel::{Becomes, Dropped, Egress, Ingress, Kernel, Untouched, settings},
-    namespace::enter,
     packet::{Frame, Net, TCP, UDP, both, flag},
     tables::READY,
 };
 
 const WEB: u32 = 2;
 const HERE: u16 = READY | Endpoint::<()>::HERE;
-
-fn ports(count: u16) -> SnatPorts {
-    SnatPorts {
-        first: 20_000,
-        last: 20_000 + count - 1,
-    }
-}
 
 /// The node's addresses.
 fn nodes() -> [std::net::IpAddr; 2] {
@@ -188,77 +179,6 @@ fn a_cni_that_masquerades_first_is_not_in_the_way() {
 }
 
 #[test]
-fn no_two_clients_share_a_port_and_closed_connections_give_theirs_back() {
-    const CLIENTS: u16 = 400;
-    let few = Settings {
-        snat_ports: ports(512),
-        ..settings()
-    };
-    let Some(mut kernel) = load(&few) else {
-        return;
-    };
-    for net in both() {
-        kernel.serve(net.vip, WEB, &[net.endpoint()]);
-        for round in 0..3 {
-            let mut seen = HashSet::new();
-            let clients = (0..CLIENTS)
-                .map(|number| SocketAddr::new(net.client.ip(), 1_024 + round * CLIENTS + number));
-            let mut missed = 0;
-            for client in clients.clone() {
-                match send(&mut kernel, &net, client, TCP, flag::SYN) {
-                    Some(Verdict::Snat) => {
-                        let node = node_side(&kernel, &net, client, TCP);
-                        assert!(seen.insert(node), "{}: {node} twice", net.name);
-                    }
-                    // With three in four ports taken some find none.
-                    Some(Verdict::NoSnatPort) => missed += 1,
-                    other => panic!("{}: {other:?}", net.name),
-                }
-            }
-            assert!(
-                missed < CLIENTS / 40,
-                "{}: {missed} in round {round}",
-                net.name
-            );
-            for client in clients {
-                send(&mut kernel, &net, client, TCP, flag::RST);
-            }
-        }
-    }
-}
-
-#[test]
-fn without_a_free_port_the_packet_is_dropped_and_counted() {
-    let one = Settings {
-        snat_ports: ports(1),
-        ..settings()
-    };
-    let Some(mut kernel) = load(&one) else {
-        return;
-    };
-    for net in both() {
-        kernel.serve(net.vip, WEB, &[net.endpoint()]);
-        assert_eq!(
-            send(&mut kernel, &net, net.client, UDP, 0),
-            Some(Verdict::Snat)
-        );
-        let sent = Frame::udp(net.neighbour, net.vip);
-        kernel.pass("opens", &sent, net.endpoint());
-        let inside = sent.to(net.endpoint());
-        kernel.check("taken", Egress, &inside, Dropped(Verdict::NoSnatPort));
-        // Once the first flow is forgotten, the port is the second's, and the first would get another.
-        let undo = (net.endpoint(), SocketAddr::new(net.router, 20_000), UDP);
-        kernel.flows.age(undo, 181);
-        assert_eq!(
-            kernel.run(Egress, &inside.bytes()).verdict,
-            Some(Verdict::Snat)
-        );
-        let first = (net.client, net.endpoint(), UDP);
-        assert_eq!(kernel.flows.get(first), None, "{}", net.name);
-    }
-}
-
-#[test]
 fn without_an_address_of_the_device_the_packet_is_dropped() {
     let Some(mut kernel) = load(&settings()) else {
         return;
@@ -308,32 +228,6 @@ fn entries_that_the_table_lost_are_made_again_with_the_same_port() {
                 "{}",
                 net.name
             );
-        }
-    }
-}
-
-#[test]
-fn a_port_that_a_socket_of_the_node_has_is_left_alone() {
-    let one = Settings {
-        snat_ports: ports(1),
-        ..settings()
-    };
-    let Some(mut kernel) = load(&one) else {
-        return;
-    };
-    enter(&["link set lo up"], "lo");
-    for net in both() {
-        kernel.serve(net.vip, WEB, &[net.endpoint()]);
-        let at = SocketAddr::new(net.router, 20_000);
-        for proto in [TCP, UDP] {
-            let held: Box<dyn std::any::Any> = match proto {
-                TCP => Box::new(TcpListener::bind(at).unwrap()),
-                _ => Box::new(UdpSocket::bind(at).unwrap()),
-            };
-            let mut ask = || send(&mut kernel, &net, net.client, proto, flag::SYN);
-            assert_eq!(ask(), Some(Verdict::NoSnatPort), "{}", net.name);
-            drop(held);
-            assert_eq!(ask(), Some(Verdict::Snat), "{}", net.name);
         }
     }
 }
