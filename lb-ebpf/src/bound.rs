@@ -15,6 +15,7 @@ use crate::maps::Tables;
 #[inline(never)]
 pub fn is_bound<A: Tables>(ctx: *mut c_void, tuple: &FlowKey<A>) -> bool {
     // A tuple is laid out as `struct bpf_sock_tuple` is, but for the protocol behind it.
+    #[expect(clippy::cast_possible_truncation, reason = "12 or 36")]
     let size = const { offset_of!(FlowKey<A>, proto) as u32 };
     let at = (&raw const *tuple).cast_mut().cast();
     // The helpers take the current namespace as a negative number of 32 bits.

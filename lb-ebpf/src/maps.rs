@@ -254,8 +254,9 @@ pub fn is_source<A: Tables>(service: u32, client: A) -> bool {
         service,
         addr: client,
     };
-    let bits = 8 * size_of::<Source<A>>() as u32;
-    A::sources().get(&Key::new(bits, source)).is_some()
+    #[expect(clippy::cast_possible_truncation, reason = "8 or 20 bytes")]
+    let bits = const { 8 * size_of::<Source<A>>() as u32 };
+    A::sources().get(Key::new(bits, source)).is_some()
 }
 
 /// Where a client's new flows go, in place.

@@ -147,7 +147,9 @@ pub fn claim<A: Tables>(
     for attempt in 0..TRIES {
         candidate = candidate.wrapping_mul(0x9e37_79b1).wrapping_add(1);
         let port = first + (((candidate >> 16) * count) >> 16);
-        key.dport = (port as u16).to_be();
+        #[expect(clippy::cast_possible_truncation, reason = "the range is one of ports")]
+        let port = port as u16;
+        key.dport = port.to_be();
         match maps::insert_flow(&key, &entry) {
             Ok(()) => {}
             Err(Refused::Full) => return Err(Verdict::FlowTableFull),

@@ -4,7 +4,6 @@
 //! they seem: of one field, at a constant offset. Hence the volatile accesses, word by word.
 
 use aya_ebpf::{
-    EbpfContext as _,
     bindings::bpf_sock_addr,
     helpers::generated::{bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_set_retval},
     programs::SockAddrContext,

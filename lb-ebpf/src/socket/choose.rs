@@ -6,7 +6,6 @@
 
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use lb_common::{
-    address::Address,
     flow::is_past,
     headers::proto,
     tables::{Endpoint, Frontend, FrontendKey, Socket, SocketKey, traffic_index},
@@ -52,7 +51,7 @@ pub fn run<A: Tables>(asked: &SocketKey<A>, occasion: Occasion) -> Step<(A, u16)
     let socket = match kept {
         Some(kept) => kept,
         None => {
-            let chosen = choose(asked, frontend, now)?;
+            let chosen = choose(frontend, now)?;
             // A connected socket that is told to send where it is connected to must keep its endpoint: it hears
             // nobody else.
             if asked.proto == proto::UDP {
@@ -85,11 +84,7 @@ fn find_kept<A: Tables>(asked: &SocketKey<A>, frontend: &Frontend, now: u32) -> 
 
 /// A new endpoint of `frontend`.
 #[inline(always)]
-fn choose<A: Tables>(
-    asked: &SocketKey<A>,
-    frontend: &Frontend,
-    now: u32,
-) -> Result<Socket<A>, Verdict> {
+fn choose<A: Tables>(frontend: &Frontend, now: u32) -> Result<Socket<A>, Verdict> {
     let flags = frontend.flags;
     if flags & Frontend::SOURCE_RANGES != 0 && flags & Frontend::NODE_DENIED != 0 {
         return Err(Verdict::SourceDenied);
