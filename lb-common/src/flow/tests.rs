@@ -40,6 +40,33 @@ fn each_entry_leads_to_the_other() {
 }
 
 #[test]
+fn so_do_the_entries_of_a_client_with_another_address() {
+    let snat = key(1, 40_000);
+    let flow = Flow {
+        peer: V4::from(Ipv4Addr::new(172, 18, 0, 1)),
+        peer_port: 20_000u16.to_be(),
+        client_port: snat.dport,
+        flags: Flow::<V4>::SNAT | Flow::<V4>::XDP,
+        ..Flow::default()
+    };
+    let (undo_key, undo) = (flow.undo_key(&snat), flow.undo_entry(&snat));
+    assert_eq!((undo_key.dst, undo_key.dport), (flow.peer, flow.peer_port));
+    assert_eq!(undo.snat_key(&undo_key), snat);
+    assert_eq!(undo.flags, Flow::<V4>::UNDO | Flow::<V4>::XDP);
+    assert!(undo.is_same_undo(&undo) && !flow.is_same_undo(&undo));
+}
+
+#[test]
+fn the_device_to_leave_by_stands_where_a_mac_would() {
+    let mut flow = Flow::<V4>::default();
+    assert_eq!(flow.exit(), (0, false));
+    for exit in [(1, true), (0x1234_5678, false), (u32::MAX, true)] {
+        flow.set_exit(exit.0, exit.1);
+        assert_eq!(flow.exit(), exit);
+    }
+}
+
+#[test]
 fn hash_spreads_consecutive_ports_evenly() {
     for slots in [2u32, 3, 7, 100] {
         let mut hits = std::vec![0u32; slots as usize];

@@ -9,7 +9,7 @@ use lb_common::{
     headers::ethertype,
     ip::{Ip, Side},
     parse::{IcmpError, Packet, Transport, parse, parse_icmp_error, parse_l2},
-    translate::{Target, set_transport_checksum, translate, translate_icmp},
+    translate::{self, Target, set_transport_checksum, translate, translate_icmp},
 };
 
 /// A parsed packet, whatever its family.
@@ -139,4 +139,39 @@ fn target<A: Ip>(side: Side, peer: SocketAddr, client_port: u16) -> Option<Targe
         client_port: client_port.to_be(),
         side,
     })
+}
+
+/// Gives a frame another tuple, as XDP does; whether its checksum was complete.
+pub fn rewrite_whole(bytes: &mut [u8], src: SocketAddr, dst: SocketAddr) -> Option<bool> {
+    fn typed<A: Ip>(
+        cursor: &mut Cursor<'_>,
+        l3: u16,
+        src: SocketAddr,
+        dst: SocketAddr,
+    ) -> Option<bool> {
+        let Packet::Transport(packet) = parse::<A>(cursor, l3)? else {
+            return None;
+        };
+        let to = FlowKey {
+            src: A::from_ip(src.ip())?,
+            dst: A::from_ip(dst.ip())?,
+            sport: src.port().to_be(),
+            dport: dst.port().to_be(),
+            proto: packet.tuple.proto,
+        };
+        let is_complete = translate::is_complete(cursor, &packet)?;
+        translate::rewrite(cursor, &packet, &to)?;
+        Some(is_complete)
+    }
+    by_family!(bytes, typed(src, dst))
+}
+
+/// Takes a hop away from a frame; how many it had.
+pub fn take_hop(bytes: &mut [u8]) -> Option<u8> {
+    fn typed<A: Ip>(cursor: &mut Cursor<'_>, l3: u16) -> Option<u8> {
+        let hops = A::hops(cursor, l3)?;
+        A::take_hop(cursor, l3)?;
+        Some(hops)
+    }
+    by_family!(bytes, typed())
 }

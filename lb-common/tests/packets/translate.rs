@@ -1,9 +1,11 @@
 //! Translated packets equal those built anew, to the byte.
 
+use std::net::SocketAddr;
+
 use lb_common::ip::Side;
 
 use crate::{
-    datapath::rewrite,
+    datapath::{rewrite, rewrite_whole, take_hop},
     packet::{Frame, TCP, UDP, Variant, both, flag, verify},
 };
 
@@ -93,6 +95,44 @@ fn no_udp_checksum_becomes_none() {
             let mut bytes = sent.bytes();
             rewrite(&mut bytes, Side::Dst, net.endpoint(), net.client.port()).unwrap();
             assert_ne!(bytes[l4 + 6..l4 + 8], [0, 0], "{} {word:#x}", net.name);
+            verify(&bytes).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_packet_that_is_sent_on_at_once_gets_its_whole_tuple_in_one_go() {
+    for net in both() {
+        for proto in [TCP, UDP] {
+            for change in [
+                |frame: Frame| frame,
+                Frame::with_extras,
+                |frame: Frame| frame.payload(b"odd"),
+            ] {
+                let node = SocketAddr::new(net.router, 20_000);
+                let sent = change(Frame::of(proto, net.client, net.vip, flag::ACK));
+                let mut bytes = sent.bytes();
+                let is_complete = rewrite_whole(&mut bytes, node, net.endpoint());
+                assert_eq!(is_complete, Some(true), "{} {proto}", net.name);
+                let left = sent.from(node).to(net.endpoint());
+                assert_eq!(bytes, left.bytes(), "{} {proto}", net.name);
+            }
+        }
+        let without = Frame::udp(net.client, net.vip).without_checksum();
+        let mut bytes = without.bytes();
+        let is_complete = rewrite_whole(&mut bytes, net.neighbour, net.endpoint());
+        assert_eq!(is_complete, Some(true), "none is complete, too");
+        let left = without.from(net.neighbour).to(net.endpoint());
+        assert_eq!(bytes, left.bytes(), "{}", net.name);
+    }
+}
+
+#[test]
+fn a_hop_is_taken_with_its_checksum() {
+    for net in both() {
+        let mut bytes = Frame::udp(net.client, net.vip).with_extras().bytes();
+        for hops in (1..=64).rev() {
+            assert_eq!(take_hop(&mut bytes), Some(hops), "{}", net.name);
             verify(&bytes).unwrap();
         }
     }

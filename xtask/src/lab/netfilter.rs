@@ -67,14 +67,22 @@ impl Lab {
     /// # Errors
     /// If nft fails, or the firewall is not there.
     pub fn invalid(&self, node: &Host) -> Result<u64> {
-        let list = [
-            "nft", "-j", "list", "counter", "inet", "firewall", "invalid",
-        ];
+        self.counted(node, "firewall", "invalid")
+    }
+
+    /// How many packets a counter of nft's `inet` table `table` has seen on a node.
+    ///
+    /// # Errors
+    /// If nft fails, or there is none.
+    pub fn counted(&self, node: &Host, table: &str, counter: &str) -> Result<u64> {
+        let list = ["nft", "-j", "list", "counter", "inet", table, counter];
         let json: Value = serde_json::from_str(&self.exec(node, &list)?)?;
         let objects = json["nftables"].as_array().context("nft's list")?;
         let mut packets = objects
             .iter()
             .filter_map(|object| object["counter"]["packets"].as_u64());
-        packets.next().context("no counter invalid")
+        packets
+            .next()
+            .with_context(|| format!("no counter {counter}"))
     }
 }

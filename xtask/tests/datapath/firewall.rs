@@ -33,17 +33,8 @@ const FIREWALL: &str = "
 
 /// Packets that the firewalls found invalid so far.
 fn invalid(cluster: &Cluster) -> Result<u64> {
-    let mut sum = 0;
-    for node in cluster.lab.nodes() {
-        let text = cluster.run(node, "nft -j list counter inet firewall invalid")?;
-        let json: serde_json::Value = serde_json::from_str(&text)?;
-        let objects = json["nftables"].as_array().context("nft's list")?;
-        let mut packets = objects
-            .iter()
-            .filter_map(|o| o["counter"]["packets"].as_u64());
-        sum += packets.next().context("no counter")?;
-    }
-    Ok(sum)
+    let nodes = cluster.lab.nodes();
+    nodes.map(|node| cluster.lab.invalid(node)).sum()
 }
 
 /// Has pods and nodes forget who has which MAC, so that first packets find no neighbour.

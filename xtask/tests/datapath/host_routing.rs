@@ -55,17 +55,9 @@ fn watch_forwarding(cluster: &Cluster) -> Result<()> {
 
 /// Packets that the stacks of the clients' nodes have forwarded for them.
 fn forwarded(cluster: &Cluster) -> Result<u64> {
-    let mut sum = 0;
-    for node in cluster.lab.nodes() {
-        let text = cluster.run(node, "nft -j list counter inet stack forwarded")?;
-        let json: serde_json::Value = serde_json::from_str(&text)?;
-        let objects = json["nftables"].as_array().context("nft's list")?;
-        let mut packets = objects
-            .iter()
-            .filter_map(|o| o["counter"]["packets"].as_u64());
-        sum += packets.next().context("no counter")?;
-    }
-    Ok(sum)
+    let nodes = cluster.lab.nodes();
+    let counted = |node| cluster.lab.counted(node, "stack", "forwarded");
+    nodes.map(counted).sum()
 }
 
 #[test]
