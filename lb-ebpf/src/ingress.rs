@@ -79,6 +79,9 @@ fn find_other<A: Tables>(
     if !packet.is_tcp() {
         return Ok(None);
     }
+    if vips::may_be_node_port(packet) {
+        return Err(Exit::Vip);
+    }
     moved::ensure_flow(packet)?;
     Ok(Some(find_flow(packet)?))
 }

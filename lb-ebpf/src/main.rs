@@ -102,16 +102,30 @@ trait Hook {
     /// before 6.8 grant, which round each frame up to 32 bytes.
     fn run_rare<A: Tables>(skb: &mut Skb, l3: u16, exit: Exit) -> Exit;
 
+    /// Whether there are packets that it refuses.
+    const REFUSES: bool;
+
     #[inline(always)]
-    fn family<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
+    fn family<A: Tables, const IS_ETHERNET: bool>(skb: &mut Skb, l3: u16) -> Exit {
         let exit = join_ways(Self::run::<A>(skb, l3));
-        Self::run_rare::<A>(skb, l3, exit)
+        let exit = Self::run_rare::<A>(skb, l3, exit);
+        if !Self::REFUSES {
+            return exit;
+        }
+        match join_ways(exit) {
+            Exit::Counted(why) if matches!(why.action(), Action::Reply) => {
+                reject::run::<A, IS_ETHERNET>(skb, l3, why)
+            }
+            exit => exit,
+        }
     }
 }
 
 struct Ingress;
 
 impl Hook for Ingress {
+    const REFUSES: bool = true;
+
     #[inline(always)]
     fn run<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
         ingress::run::<A>(skb, l3)
@@ -134,9 +148,6 @@ impl Hook for Ingress {
             // The flow that was opened just now is not there any more.
             Exit::Open | Exit::OpenElsewhere => Verdict::FlowTableFull.into(),
             Exit::Sctp => sctp::run::<A>(skb, l3, Side::Dst),
-            Exit::Counted(why) if matches!(why.action(), Action::Reply) => {
-                reject::run::<A>(skb, l3, why)
-            }
             exit => exit,
         }
     }
@@ -145,6 +156,8 @@ impl Hook for Ingress {
 struct Egress;
 
 impl Hook for Egress {
+    const REFUSES: bool = false;
+
     #[inline(always)]
     fn run<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
         egress::run::<A>(skb, l3)
@@ -177,8 +190,8 @@ fn enter<H: Hook, const IS_ETHERNET: bool>(ctx: TcContext) -> i32 {
         return TC_ACT_UNSPEC;
     };
     let exit = match l2.ethertype {
-        ethertype::IPV4 => H::family::<V4>(&mut skb, l2.payload),
-        ethertype::IPV6 => H::family::<V6>(&mut skb, l2.payload),
+        ethertype::IPV4 => H::family::<V4, IS_ETHERNET>(&mut skb, l2.payload),
+        ethertype::IPV6 => H::family::<V6, IS_ETHERNET>(&mut skb, l2.payload),
         _ => return TC_ACT_UNSPEC,
     };
     let verdict = match exit {
@@ -195,6 +208,7 @@ fn enter<H: Hook, const IS_ETHERNET: bool>(ctx: TcContext) -> i32 {
         // "Unspecified" rather than "ok": whatever other program is on the device has its turn too.
         Action::Pass => TC_ACT_UNSPEC,
         Action::Drop => TC_ACT_SHOT,
+        Action::Reply if IS_ETHERNET && l2.payload == 0 => skb.send_back_to_neighbour(),
         Action::Reply => skb.send_back(),
     }
 }

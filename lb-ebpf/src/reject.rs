@@ -20,16 +20,20 @@ use crate::{
 
 /// Turns the packet whose IP header stands at `l3` into its refusal; `why` says why it is refused.
 #[inline(never)]
-pub fn run<A: Tables>(skb: &mut Skb, l3: u16, why: Verdict) -> Exit {
-    Exit::Counted(match answer::<A>(skb, l3) {
+pub fn run<A: Tables, const IS_ETHERNET: bool>(skb: &mut Skb, l3: u16, why: Verdict) -> Exit {
+    Exit::Counted(match answer::<A, IS_ETHERNET>(skb, l3) {
         Ok(()) => why,
         Err(verdict) => verdict,
     })
 }
 
 #[inline(always)]
-fn answer<A: Tables>(skb: &mut Skb, l3: u16) -> Result<(), Verdict> {
-    let l3 = skb.ensure_link(l3).ok_or(Verdict::NotWritable)?;
+fn answer<A: Tables, const IS_ETHERNET: bool>(skb: &mut Skb, l3: u16) -> Result<(), Verdict> {
+    let l3 = if IS_ETHERNET {
+        skb.ensure_link(l3).ok_or(Verdict::NotWritable)?
+    } else {
+        l3
+    };
     let Some(Packet::Transport(packet)) = parse::<A>(&skb.cursor(), l3) else {
         return Err(Verdict::Unanswered);
     };

@@ -19,6 +19,7 @@ use lb_common::{
     cursor::Cursor,
     headers::{Eth, ethertype, len},
     ip::Ip,
+    join::join_ways,
     opaque::opaque_pointer,
     parse::{L2, Transport, parse_l2},
     reply::ChecksumState,
@@ -33,17 +34,12 @@ const HEADERS: u32 = 128;
 /// A packet in a TC program.
 pub struct Skb {
     ctx: TcContext,
-    /// Its link layer is out of reach, see [`Skb::is_ip`].
-    is_bare: bool,
 }
 
 impl Skb {
     #[inline(always)]
     pub fn new(ctx: TcContext) -> Self {
-        Self {
-            ctx,
-            is_bare: false,
-        }
+        Self { ctx }
     }
 
     /// The packet's linear bytes.
@@ -74,11 +70,11 @@ impl Skb {
             if matches!(l2.ethertype, ethertype::IPV4 | ethertype::IPV6) || !self.is_ip() {
                 return Some(l2);
             }
-            self.is_bare = true;
         }
         Some(L2 {
             ethertype: self.protocol(),
-            payload: 0,
+            // 0, of which the verifier does not know that it is: it would follow such packets apart.
+            payload: join_ways(1_u16) - 1,
         })
     }
 
@@ -243,7 +239,7 @@ impl Skb {
     /// nobody but a bridge. Where the IP header that stood at `l3` stands then.
     #[inline(always)]
     pub fn ensure_link(&mut self, l3: u16) -> Option<u16> {
-        if !self.is_bare {
+        if l3 != 0 {
             return Some(l3);
         }
         let length = len::<Eth>();
@@ -254,6 +250,13 @@ impl Skb {
         (failed == 0).then_some(length)
     }
 
+    /// Likewise with an empty link layer: to whom it goes, the neighbour table knows.
+    #[inline(always)]
+    pub fn send_back_to_neighbour(&self) -> i32 {
+        self.redirect((self.ifindex(), false));
+        TC_ACT_REDIRECT
+    }
+
     /// What a hook returns to send the packet out by the device it came in by.
     #[inline(always)]
     #[expect(
@@ -261,11 +264,6 @@ impl Skb {
         reason = "the helper returns an action, a small number"
     )]
     pub fn send_back(&self) -> i32 {
-        if self.is_bare {
-            // To whom is lost; the neighbour table knows.
-            self.redirect((self.ifindex(), false));
-            return TC_ACT_REDIRECT;
-        }
         // SAFETY: only notes the device for after the program.
         unsafe { bpf_redirect(self.ifindex(), 0) as i32 }
     }

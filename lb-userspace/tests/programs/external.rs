@@ -159,3 +159,28 @@ fn what_is_for_the_node_s_own_processes_passes_untouched() {
         }
     }
 }
+
+/// Node addresses are in no range of VIPs.
+#[test]
+fn connections_through_a_node_port_outlive_its_service_rule_53() {
+    let Some(mut kernel) = Kernel::load() else {
+        return;
+    };
+    for net in both() {
+        let node = SocketAddr::new(net.router, 30_080);
+        kernel.serve(node, WEB, &[net.endpoint()]);
+        let sent = |proto, flags| Frame::of(proto, net.client, node, flags);
+        for proto in [TCP, UDP] {
+            kernel.pass("opens", &sent(proto, flag::SYN), net.endpoint());
+        }
+        kernel.pass("confirms", &sent(TCP, flag::ACK), net.endpoint());
+        kernel.withdraw(node);
+        for flags in [flag::ACK, flag::ACK | flag::PSH, flag::FIN | flag::ACK] {
+            kernel.pass("goes on", &sent(TCP, flags), net.endpoint());
+        }
+        kernel.check("is new", Ingress, &sent(TCP, flag::SYN), Untouched);
+        kernel.check("rule 75", Ingress, &sent(UDP, 0), Untouched);
+        let other = Frame::tcp(net.neighbour, node, flag::ACK);
+        kernel.check("another's", Ingress, &other, Untouched);
+    }
+}
