@@ -189,9 +189,11 @@ fn enter<H: Hook, const IS_ETHERNET: bool>(ctx: TcContext) -> i32 {
     let Some(l2) = skb.parse_l2::<IS_ETHERNET>() else {
         return TC_ACT_UNSPEC;
     };
-    let exit = match l2.ethertype {
-        ethertype::IPV4 => H::family::<V4, IS_ETHERNET>(&mut skb, l2.payload),
-        ethertype::IPV6 => H::family::<V6, IS_ETHERNET>(&mut skb, l2.payload),
+    // One call for all link layers: what is called from two places is verified twice.
+    let (kind, l3) = (join_ways(l2.ethertype), join_ways(l2.payload));
+    let exit = match kind {
+        ethertype::IPV4 => H::family::<V4, IS_ETHERNET>(&mut skb, l3),
+        ethertype::IPV6 => H::family::<V6, IS_ETHERNET>(&mut skb, l3),
         _ => return TC_ACT_UNSPEC,
     };
     let verdict = match exit {
@@ -208,7 +210,7 @@ fn enter<H: Hook, const IS_ETHERNET: bool>(ctx: TcContext) -> i32 {
         // "Unspecified" rather than "ok": whatever other program is on the device has its turn too.
         Action::Pass => TC_ACT_UNSPEC,
         Action::Drop => TC_ACT_SHOT,
-        Action::Reply if IS_ETHERNET && l2.payload == 0 => skb.send_back_to_neighbour(),
+        Action::Reply if IS_ETHERNET && l3 == 0 => skb.send_back_to_neighbour(),
         Action::Reply => skb.send_back(),
     }
 }
