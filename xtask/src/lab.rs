@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Pods hang on their nodes in the two shapes that CNIs use. The fabric routes, rather than switches, so
-//! that a hop with a smaller MTU can stand between two nodes. All addresses live inside namespaces of
+//! that a hop with a smaller MTU can stand between two nodes; what load balancers and `externalIPs` announce
+//! it routes to a node (`external.rs`). All addresses live inside namespaces of
 //! our own, so labs coexist; [`Lab`] owns everything it made and takes it away when it is dropped, on a
 //! panic and after Ctrl-C alike. What a killed process left, the next lab sweeps.
 //!
@@ -20,15 +21,21 @@ mod agent;
 mod builder;
 mod counters;
 mod device;
+mod dummy_xdp;
 mod endpoint;
+mod external;
 pub mod interrupt;
 mod ip;
+mod netfilter;
 mod netns;
+mod object;
+mod overlay;
 pub mod probe;
 mod spawn;
 mod sweep;
+mod wire;
 
-use std::{io::Write as _, net::SocketAddr, path::Path};
+use std::{io::Write as _, net::SocketAddr, os::fd::OwnedFd, path::Path};
 
 use anyhow::{Context as _, Result};
 
@@ -38,7 +45,9 @@ pub use self::{
     builder::{Builder, Node},
     counters::ChecksumErrors,
     endpoint::{Endpoint, PORTS},
+    external::{EXTERNAL_IPS, LOAD_BALANCERS},
     netns::Netns,
+    overlay::OVERLAY,
     probe::{Answer, ProbeError, Protocol},
 };
 
@@ -92,6 +101,8 @@ pub struct Lab {
     agents: Vec<Agent>,
     pods: Vec<Pod>,
     hosts: Vec<Host>,
+    /// Programs on the fabric's devices, see `wire`.
+    wire: Vec<OwnedFd>,
     fabric: Netns,
     prefix: String,
     bpffs: sweep::PinDir,

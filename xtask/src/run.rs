@@ -1,17 +1,19 @@
 //! `cargo xtask run`: the whole thing at work, in the lab, before your eyes.
 //!
-//! Three nodes, an agent on each, the manifests of `examples/`, and clients on every node that talk to
-//! every frontend. The table shows who answered, beside what the datapath counted, and follows the
-//! manifests while they are edited. `--once` makes it a test: it ends by itself, with success only if
-//! every probe passed and every client reached every endpoint that its node has for it.
+//! Three nodes, an agent on each, the manifests of `examples/`, and clients that talk to every frontend: a pod on
+//! every node, every node itself, one outside of the cluster. The table shows who answered, beside what the
+//! datapath counted, and follows the manifests while they are edited. `--once` makes it a test: it ends by itself,
+//! with success only if every probe passed and every client reached every endpoint that there is for it.
 //!
 //! ```text
-//!   listing   what every node promises      \
-//!   traffic   what clients see               > board of rows -> table -> screen
-//!   live, once: who does when what          /
+//!   listing   what every node serves          \
+//!   clients   what that promises to whom       \
+//!   traffic   what clients see                 > board of rows -> table -> screen
+//!   live, once: who does when what            /
 //! ```
 
 mod board;
+mod clients;
 mod frontends;
 mod listing;
 mod live;
@@ -33,7 +35,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use self::board::Board;
+use self::{board::Board, clients::Surroundings};
 use crate::{
     build,
     lab::{AgentOptions, Lab, Objects, SERVICE_RANGES, interrupt},
@@ -140,10 +142,7 @@ fn show(options: &AgentOptions, manifests: &Path, once: bool) -> Result<()> {
         Err(_) if interrupt::is_set() && !once => return Ok(()),
         started => started?,
     };
-    let pods = lab
-        .pods()
-        .flat_map(|pod| pod.addresses.both().map(|ip| (ip, pod.name.clone())));
-    let mut board = Board::new(pods.collect(), (!once).then_some(MEMORY));
+    let mut board = Board::new(Surroundings::of(&lab), (!once).then_some(MEMORY));
     board.merge(listing::read(&lab)?);
     if !once {
         let shown = live::follow(&lab, &mut board, footer(manifests));

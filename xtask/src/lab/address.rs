@@ -62,13 +62,29 @@ impl Addresses {
         }
     }
 
+    /// 198.51.100.N and 2001:db8:51::N: addresses of a load balancer, see `LOAD_BALANCERS`.
+    pub fn of_load_balancer(number: u8) -> Self {
+        Self {
+            v4: Ipv4Addr::new(198, 51, 100, number),
+            v6: parse(format_args!("2001:db8:51::{number}")),
+        }
+    }
+
+    /// 203.0.113.N and 2001:db8:113::N: one of `externalIPs`, see `EXTERNAL_IPS`.
+    pub fn of_external_ip(number: u8) -> Self {
+        Self {
+            v4: Ipv4Addr::new(203, 0, 113, number),
+            v6: parse(format_args!("2001:db8:113::{number}")),
+        }
+    }
+
     /// The addresses of `cni0` on a bridged node.
     pub fn of_gateway(node: u8) -> Self {
         Self::of_pod(node, 1)
     }
 }
 
-fn parse(text: fmt::Arguments<'_>) -> Ipv6Addr {
+pub(super) fn parse(text: fmt::Arguments<'_>) -> Ipv6Addr {
     text.to_string()
         .parse()
         .expect("decimal digits are hexadecimal ones")

@@ -153,6 +153,7 @@ impl Builder {
             agents: vec![],
             pods: vec![],
             hosts,
+            wire: vec![],
             fabric,
             prefix,
             bpffs,
@@ -165,6 +166,7 @@ impl Builder {
             plan.push((CLIENT, false));
             lab.pods.extend(add_pods(&lab.prefix, host, &plan)?);
         }
+        lab.route_external()?;
         Ok(lab)
     }
 }

@@ -56,6 +56,17 @@ impl Endpoint {
     /// # Errors
     /// If the namespace cannot be entered or a port cannot be bound.
     pub fn start_as(netns: &Netns, thread: &str, names: Vec<(u16, String)>) -> Result<Self> {
+        let any = |port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+        let names = names.into_iter().map(|(port, name)| (any(port), name));
+        Self::start_at(netns, thread, names.collect())
+    }
+
+    /// The same at certain addresses: a datagram's answer then has the address that was asked, also where the
+    /// namespace has several.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn start_at(netns: &Netns, thread: &str, names: Vec<(SocketAddr, String)>) -> Result<Self> {
         let (door, name) = (netns.door(), thread.to_owned());
         let (stop, stopped) = oneshot::channel();
         let (ready, started) = mpsc::channel();
@@ -99,13 +110,12 @@ impl Drop for Endpoint {
 }
 
 /// Binds everything, and leaves a task with each socket.
-fn listen(names: &[(u16, String)]) -> Result<()> {
-    for &(port, ref name) in names {
-        let tcp = socket(Type::STREAM, port).with_context(|| format!("port {port}/TCP"))?;
-        tcp.listen(4096)
-            .with_context(|| format!("port {port}/TCP"))?;
+fn listen(names: &[(SocketAddr, String)]) -> Result<()> {
+    for &(at, ref name) in names {
+        let tcp = socket(Type::STREAM, at).with_context(|| format!("{at}/TCP"))?;
+        tcp.listen(4096).with_context(|| format!("{at}/TCP"))?;
         let tcp = TcpListener::from_std(tcp.into()).context("no listener")?;
-        let udp = socket(Type::DGRAM, port).with_context(|| format!("port {port}/UDP"))?;
+        let udp = socket(Type::DGRAM, at).with_context(|| format!("{at}/UDP"))?;
         let udp = UdpSocket::from_std(udp.into()).context("no socket")?;
         tokio::task::spawn_local(accept(tcp, name.clone()));
         tokio::task::spawn_local(answer(udp, name.clone()));
@@ -113,16 +123,18 @@ fn listen(names: &[(u16, String)]) -> Result<()> {
     Ok(())
 }
 
-/// A socket for both families on `port`.
-fn socket(kind: Type, port: u16) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::IPV6, kind, None)?;
-    socket.set_only_v6(false)?;
+/// A socket at an address; for both families if it is IPv6's unspecified one.
+fn socket(kind: Type, at: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(at), kind, None)?;
+    if at.is_ipv6() {
+        socket.set_only_v6(!at.ip().is_unspecified())?;
+    }
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     if kind == Type::DGRAM {
         socket.set_recv_buffer_size(1 << 20)?;
     }
-    socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into())?;
+    socket.bind(&at.into())?;
     Ok(socket)
 }
 

@@ -6,7 +6,7 @@
 use std::{
     fmt, io,
     io::{Read as _, Write as _},
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
     str::FromStr,
     time::{Duration, Instant},
 };
@@ -98,6 +98,8 @@ pub struct Probe {
     pub protocol: Protocol,
     /// What is sent and must come back.
     pub payload: Vec<u8>,
+    /// The client's address; `None` for what the kernel takes.
+    pub from: Option<IpAddr>,
     /// The client's port; 0 for any.
     pub port: u16,
     /// TCP: to connect, and for every read and write. UDP: for one answer.
@@ -116,6 +118,7 @@ impl Probe {
             to,
             protocol,
             payload: b"duolb".to_vec(),
+            from: None,
             port: 0,
             timeout,
             attempts: 4,
@@ -141,6 +144,15 @@ impl Probe {
             state.to_be_bytes()[0]
         };
         self.payload((0..length).map(|_| next()).collect::<Vec<u8>>())
+    }
+
+    /// A certain client address.
+    #[must_use]
+    pub fn from(self, from: IpAddr) -> Self {
+        Self {
+            from: Some(from),
+            ..self
+        }
     }
 
     /// A certain client port.
@@ -215,9 +227,9 @@ impl Probe {
         socket
             .set_reuse_address(true)
             .map_err(self.failed("socket"))?;
-        let port = SocketAddr::new(any, self.port);
-        if kind == Type::DGRAM || self.port != 0 {
-            socket.bind(&port.into()).map_err(self.failed("bind"))?;
+        let own = SocketAddr::new(self.from.unwrap_or(any), self.port);
+        if kind == Type::DGRAM || self.port != 0 || self.from.is_some() {
+            socket.bind(&own.into()).map_err(self.failed("bind"))?;
         }
         Ok(socket)
     }

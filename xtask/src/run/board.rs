@@ -7,15 +7,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::{
-    frontends::{Clients, Frontend, Key, Traffic},
+    clients::Surroundings,
+    frontends::{Frontend, Key, Traffic},
     listing::Listing,
-    promise::Promise,
     row::{Promises, Row, State},
     traffic::{Outcome, Report, Target},
 };
@@ -23,7 +22,7 @@ use super::{
 /// All frontends.
 #[derive(Debug)]
 pub(super) struct Board {
-    pods: BTreeMap<IpAddr, String>,
+    around: Surroundings,
     memory: Option<Duration>,
     rows: BTreeMap<Key, Row>,
     disputes: Vec<(Instant, Report)>,
@@ -31,11 +30,11 @@ pub(super) struct Board {
 }
 
 impl Board {
-    /// An empty board. `pods` names the pod behind an address; failures are held against a frontend for
-    /// as long as `memory` says, or for good.
-    pub(super) fn new(pods: BTreeMap<IpAddr, String>, memory: Option<Duration>) -> Self {
+    /// An empty board. `around` knows who probes; failures are held against a frontend for as long as
+    /// `memory` says, or for good.
+    pub(super) fn new(around: Surroundings, memory: Option<Duration>) -> Self {
         Self {
-            pods,
+            around,
             memory,
             rows: BTreeMap::new(),
             disputes: Vec::new(),
@@ -46,6 +45,11 @@ impl Board {
     /// The frontends in order.
     pub(super) fn rows(&self) -> impl ExactSizeIterator<Item = (&Key, &Row)> {
         self.rows.iter()
+    }
+
+    /// Who probes.
+    pub(super) fn around(&self) -> &Surroundings {
+        &self.around
     }
 
     /// How long failures are held against a frontend, if not for good.
@@ -72,8 +76,8 @@ impl Board {
         for (key, nodes) in now {
             let traffic: Traffic = nodes.iter().map(|(_, frontend)| frontend.traffic).sum();
             let promises: Promises = nodes
-                .into_iter()
-                .map(|(node, frontend)| (node, self.promise(&frontend)))
+                .iter()
+                .flat_map(|(node, frontend)| self.around.promises(node, frontend))
                 .collect();
             let row = self.rows.entry(key).or_default();
             row.update(promises, traffic);
@@ -86,21 +90,6 @@ impl Board {
             if let Some((row, report)) = self.unexplained(report) {
                 row.failures.push((at, complaint(&report)));
             }
-        }
-    }
-
-    fn promise(&self, frontend: &Frontend) -> Promise {
-        let name = |ip: IpAddr| {
-            self.pods
-                .get(&ip)
-                .cloned()
-                .unwrap_or_else(|| ip.to_string())
-        };
-        let endpoints = frontend.endpoints.iter();
-        Promise {
-            endpoints: endpoints.map(|endpoint| name(endpoint.address)).collect(),
-            sticks: frontend.affinity > 0,
-            drops: frontend.clients == Clients::Dropped,
         }
     }
 
@@ -118,8 +107,8 @@ impl Board {
     fn unexplained(&mut self, report: Report) -> Option<(&mut Row, Report)> {
         let (target, outcome) = &report;
         let row = self.rows.get_mut(&target.key)?;
-        row.on(&target.node)?;
-        (!row.accept(&target.node, outcome)).then_some((row, report))
+        row.to(&target.client)?;
+        (!row.accept(&target.client, outcome)).then_some((row, report))
     }
 
     /// Forgets the failures that are old by `now`.
@@ -132,14 +121,14 @@ impl Board {
         }
     }
 
-    /// What a client on `node` should probe.
-    pub(super) fn targets(&self, node: &str) -> Vec<Arc<Target>> {
+    /// What a client should probe.
+    pub(super) fn targets(&self, client: &str) -> Vec<Arc<Target>> {
         let target = |(key, row): (&Key, &Row)| {
             Some(Arc::new(Target {
-                node: node.to_owned(),
+                client: client.to_owned(),
                 key: key.clone(),
                 protocol: key.probed()?,
-                promise: row.on(node)?.clone(),
+                promise: row.to(client)?.clone(),
             }))
         };
         self.rows.iter().filter_map(target).collect()

@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::lab::Protocol;
@@ -19,8 +20,26 @@ pub(super) struct Key {
     port_name: String,
     /// `TCP`, `UDP` or `SCTP`.
     protocol: String,
+    #[serde(default)]
+    kind: Kind,
     port: u16,
     address: IpAddr,
+}
+
+/// What kind of address clients use.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    /// The Service's own.
+    #[default]
+    #[serde(rename = "ClusterIP")]
+    ClusterIp,
+    /// A node's.
+    NodePort,
+    /// A load balancer's.
+    LoadBalancer,
+    /// One of `externalIPs`.
+    #[serde(rename = "ExternalIP")]
+    ExternalIp,
 }
 
 /// One frontend of one service on one node; of duolb's fields those that are used here.
@@ -32,6 +51,15 @@ pub(super) struct Frontend {
     /// Where its traffic goes.
     #[serde(default)]
     pub(super) endpoints: Vec<Backend>,
+    /// Where that of clients inside goes, pods of the node and the node itself, if that may be elsewhere.
+    #[serde(default, rename = "insideEndpoints")]
+    pub(super) inside: Option<Vec<Backend>>,
+    /// Whether it is for the node's own processes only.
+    #[serde(default, rename = "hostOnly")]
+    pub(super) host_only: bool,
+    /// The networks that clients must be in, if they must be in any.
+    #[serde(default, rename = "sourceRanges")]
+    pub(super) sources: Option<Vec<IpNet>>,
     /// How long clients stay with an endpoint, in seconds; 0: each flow may go to another.
     #[serde(default, rename = "affinitySeconds")]
     pub(super) affinity: u32,
@@ -113,6 +141,16 @@ impl Key {
         }
     }
 
+    /// What kind of address it is.
+    pub(super) fn kind(&self) -> &'static str {
+        match self.kind {
+            Kind::ClusterIp => "ClusterIP",
+            Kind::NodePort => "NodePort",
+            Kind::LoadBalancer => "LoadBalancer",
+            Kind::ExternalIp => "externalIP",
+        }
+    }
+
     /// Where clients connect to.
     pub(super) fn socket(&self) -> SocketAddr {
         SocketAddr::new(self.address, self.port)
@@ -140,6 +178,7 @@ mod tests {
             affinity,
             clients,
             traffic,
+            ..
         } = &list[0];
         assert_eq!(key.service(), "default/web:http");
         assert_eq!(key.frontend(), "[fd00:10:96::10]:80/TCP");
@@ -148,5 +187,17 @@ mod tests {
         assert_eq!((*affinity, *clients), (600, Clients::Answered));
         let counted = (traffic.flows, traffic.packets_in, traffic.packets_out);
         assert_eq!(counted, (7, 1, 3));
+        assert_eq!(key.kind(), "ClusterIP");
+    }
+
+    #[test]
+    fn what_is_called_from_outside_may_lead_elsewhere_from_inside() {
+        let json = r#"[{"namespace":"default","name":"web","protocol":"TCP","kind":"LoadBalancer","address":"198.51.100.1",
+            "port":80,"endpoints":[],"insideEndpoints":[{"address":"10.244.1.10"}],"clients":"dropped",
+            "sourceRanges":["192.0.2.0/24"],"hostOnly":false}]"#;
+        let list = Frontend::parse_list(json).unwrap();
+        assert_eq!(list[0].key.kind(), "LoadBalancer");
+        assert_eq!(list[0].inside.as_ref().map(Vec::len), Some(1));
+        assert_eq!(list[0].sources.as_ref().map(Vec::len), Some(1));
     }
 }

@@ -41,10 +41,13 @@ enum Event {
 /// # Errors
 /// If an agent ends, or cannot be asked.
 pub(super) fn follow(lab: &Lab, board: &mut Board, footer: String) -> Result<()> {
-    let clients: Vec<_> = lab.clients().map(|pod| (pod, Targets::default())).collect();
+    let clients = board.around().clients();
+    let clients: Vec<_> = clients
+        .map(|client| (client.name.clone(), client.netns(lab), Targets::default()))
+        .collect();
     let aim = |board: &Board| {
-        for (pod, targets) in &clients {
-            targets.set(board.targets(&pod.node));
+        for (name, _, targets) in &clients {
+            targets.set(board.targets(name));
         }
     };
     aim(board);
@@ -53,11 +56,11 @@ pub(super) fn follow(lab: &Lab, board: &mut Board, footer: String) -> Result<()>
         let (sender, events) = mpsc::channel();
         let mut threads = Vec::new();
         let work = clients.iter().flat_map(|client| [client; traffic::ABREAST]);
-        for (pod, targets) in work {
+        for (_, netns, targets) in work {
             let sender = sender.clone();
             let report = move |report| sender.send(Event::Probed(report)).is_ok();
-            let talk = || traffic::forever(targets, pod.addresses, report);
-            threads.push(scope.spawn(move || pod.netns.run(talk)));
+            let talk = || traffic::forever(targets, report);
+            threads.push(scope.spawn(move || netns.run(talk)));
         }
         threads.push(scope.spawn(move || {
             read_forever(lab, |read| sender.send(Event::Read(read)).is_ok());

@@ -13,12 +13,14 @@ use crate::lab::Lab;
 /// If interrupted, or an agent ends.
 pub(super) fn probe(lab: &Lab, board: &mut Board) -> Result<()> {
     let reports = thread::scope(|scope| {
-        let clients: Vec<_> = lab
+        let clients: Vec<_> = board
+            .around()
             .clients()
-            .map(|pod| {
-                let targets = board.targets(&pod.node);
-                let talk = move || traffic::once(&targets, pod.addresses);
-                scope.spawn(move || pod.netns.run(talk).flatten())
+            .map(|client| {
+                let targets = board.targets(&client.name);
+                let talk = move || traffic::once(&targets);
+                let netns = client.netns(lab);
+                scope.spawn(move || netns.run(talk).flatten())
             })
             .collect();
         let join = |client: thread::ScopedJoinHandle<'_, _>| {

@@ -1,18 +1,21 @@
-//! What a node's maps promise its clients of a frontend: who answers, whether always the same, or what becomes
-//! of clients while nobody does.
+//! What a node's maps promise a client of a frontend: who answers and whom he sees, whether always the same, or
+//! what becomes of the client while nobody does.
 //!
 //! Nodes differ: endpoints are local to one of them, or meant for its zone. So each client is judged by what
-//! its own node says.
+//! the node says that its packets come to, see `clients`.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use super::traffic::Outcome;
 
-/// What one node says of one frontend.
+/// What one client may expect of one frontend.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Promise {
-    /// The names of the endpoints that answer.
-    pub(super) endpoints: BTreeSet<String>,
+    /// The names of the endpoints that answer, and the addresses by which each may know the client.
+    pub(super) endpoints: BTreeMap<String, BTreeSet<IpAddr>>,
     /// Whether a client comes back to the same one.
     pub(super) sticks: bool,
     /// Whether clients hear nothing, rather than a refusal, while there are no endpoints.
@@ -23,7 +26,7 @@ impl Promise {
     /// Whether it allows this outcome of one probe.
     pub(super) fn allows(&self, outcome: &Outcome) -> bool {
         match outcome {
-            Outcome::Answered(pod) => self.endpoints.contains(pod),
+            Outcome::Answered(pod) => self.endpoints.contains_key(pod),
             Outcome::Refused(_) => self.endpoints.is_empty() && !self.drops,
             Outcome::Silent(_) => self.endpoints.is_empty() && self.drops,
             Outcome::Wrong(_) => false,
@@ -54,7 +57,9 @@ mod tests {
         assert!(promise.allows(&refused) && !promise.allows(&silent));
         promise.drops = true;
         assert!(!promise.allows(&refused) && promise.allows(&silent));
-        promise.endpoints.insert("pod-1".to_owned());
+        promise
+            .endpoints
+            .insert("pod-1".to_owned(), BTreeSet::new());
         assert!(!promise.allows(&refused) && !promise.allows(&silent));
     }
 }

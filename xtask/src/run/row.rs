@@ -1,4 +1,4 @@
-//! One line of the board: a frontend, what its nodes expect of it, and its score.
+//! One line of the board: a frontend, what its clients may expect of it, and its score.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,21 +7,21 @@ use std::{
 
 use super::{frontends::Traffic, promise::Promise, traffic::Outcome};
 
-/// What each node promises its clients.
+/// What each client is promised.
 pub(super) type Promises = BTreeMap<String, Promise>;
 
 /// A frontend's score.
 #[derive(Debug, Default)]
 pub(super) struct Row {
-    /// What each node says now.
+    /// What is said now.
     promises: Promises,
-    /// What each said at the reading before: a probe may have begun then.
+    /// What was said at the reading before: a probe may have begun then.
     before: Promises,
     /// The datapath's counters, of all nodes together.
     pub(super) traffic: Traffic,
-    /// Answers to each node's client by each endpoint.
+    /// Answers to each client by each endpoint.
     reached: BTreeMap<(String, String), u64>,
-    /// The endpoint that a node's client is to come back to.
+    /// The endpoint that a client is to come back to.
     stuck: BTreeMap<String, String>,
     /// Probes that showed what they should.
     pub(super) ok: u64,
@@ -50,25 +50,25 @@ impl Row {
         self.before = std::mem::replace(&mut self.promises, promises);
         self.traffic = traffic;
         let promises = &self.promises;
-        let has = |node: &String, name: &String| {
-            let promise = promises.get(node);
-            promise.is_some_and(|promise| promise.endpoints.contains(name))
+        let has = |client: &String, name: &String| {
+            let promise = promises.get(client);
+            promise.is_some_and(|promise| promise.endpoints.contains_key(name))
         };
-        let sticks = |node: &String| promises.get(node).is_some_and(|promise| promise.sticks);
-        self.reached.retain(|(node, name), _| has(node, name));
+        let sticks = |client: &String| promises.get(client).is_some_and(|promise| promise.sticks);
+        self.reached.retain(|(client, name), _| has(client, name));
         self.stuck
-            .retain(|node, name| has(node, name) && sticks(node));
+            .retain(|client, name| has(client, name) && sticks(client));
     }
 
-    /// What a node promises; nothing if it does not serve this frontend.
-    pub(super) fn on(&self, node: &str) -> Option<&Promise> {
-        self.promises.get(node)
+    /// What a client is promised; nothing if no way leads there from it.
+    pub(super) fn to(&self, client: &str) -> Option<&Promise> {
+        self.promises.get(client)
     }
 
-    /// Counts an outcome on `node` if it is right by this reading or the one before; says whether it is.
-    pub(super) fn accept(&mut self, node: &str, outcome: &Outcome) -> bool {
+    /// Counts what a client saw if it is right by this reading or the one before; says whether it is.
+    pub(super) fn accept(&mut self, client: &str, outcome: &Outcome) -> bool {
         let by = |promises: &Promises| {
-            let promise = promises.get(node);
+            let promise = promises.get(client);
             promise.filter(|promise| promise.allows(outcome)).cloned()
         };
         let now = by(&self.promises);
@@ -76,15 +76,15 @@ impl Row {
             return false;
         }
         if let (Some(now), Outcome::Answered(name)) = (now, outcome) {
-            let before = self.before.get(node);
+            let before = self.before.get(client);
             let stuck_before = before.is_none_or(|promise| promise.sticks);
             if now.sticks && stuck_before {
-                let stuck = self.stuck.entry(node.to_owned());
+                let stuck = self.stuck.entry(client.to_owned());
                 if stuck.or_insert_with(|| name.clone()) != name {
                     return false;
                 }
             }
-            let key = (node.to_owned(), name.clone());
+            let key = (client.to_owned(), name.clone());
             *self.reached.entry(key).or_default() += 1;
         }
         self.ok += 1;
@@ -95,7 +95,7 @@ impl Row {
     pub(super) fn expected(&self) -> BTreeSet<String> {
         let promises = self.promises.values();
         promises
-            .flat_map(|promise| &promise.endpoints)
+            .flat_map(|promise| promise.endpoints.keys())
             .cloned()
             .collect()
     }
@@ -122,15 +122,15 @@ impl Row {
         }
     }
 
-    /// Whether every node's client has been answered by all it should be answered by: where clients stay with
+    /// Whether every client has been answered by all it should be answered by: where clients stay with
     /// an endpoint, by one.
     fn is_complete(&self) -> bool {
-        self.promises.iter().all(|(node, promise)| {
+        self.promises.iter().all(|(client, promise)| {
             let has_reached = |name: &String| {
-                let key = (node.clone(), name.clone());
+                let key = (client.clone(), name.clone());
                 self.reached.contains_key(&key)
             };
-            let mut endpoints = promise.endpoints.iter();
+            let mut endpoints = promise.endpoints.keys();
             match promise.sticks {
                 true => promise.endpoints.is_empty() || endpoints.any(has_reached),
                 false => endpoints.all(has_reached),

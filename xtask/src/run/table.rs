@@ -107,7 +107,7 @@ fn table(board: &Board, width: Option<u16>, size: Size) -> Vec<String> {
         );
     // Names may be cut and endpoints go on in the next line; what they come to may not.
     let (fixed, padding) = match size {
-        Size::Full => (4, (1, 1)),
+        Size::Full => (5, (1, 1)),
         Size::Short => (2, (0, 1)),
     };
     for (index, column) in table.column_iter_mut().enumerate() {

@@ -1,11 +1,11 @@
-//! Traffic from a client pod to every frontend that its node serves.
+//! Traffic from a client to every frontend that a way leads to.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, io, sync::Arc, time::Duration};
 
 use anyhow::Result;
 
 use super::{frontends::Key, promise::Promise, turns::Targets};
-use crate::lab::{Addresses, Protocol, interrupt, probe::Probe};
+use crate::lab::{Protocol, interrupt, probe::Probe};
 
 /// Bytes sent each way: more than one segment.
 const PAYLOAD: usize = 3000;
@@ -33,13 +33,13 @@ pub(super) enum Outcome {
 /// A frontend as a client needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
-    /// The client's node.
-    pub(super) node: String,
+    /// The client.
+    pub(super) client: String,
     /// The frontend.
     pub(super) key: Key,
     /// Its protocol, one that can be probed.
     pub(super) protocol: Protocol,
-    /// What the client's node says of it.
+    /// What the client is promised.
     pub(super) promise: Promise,
 }
 
@@ -48,10 +48,10 @@ pub(super) type Report = (Arc<Target>, Outcome);
 
 /// Round after round, one probe of each target, until interrupted or `report` says that no one listens.
 /// Several may share the work.
-pub(super) fn forever(targets: &Targets, client: Addresses, report: impl Fn(Report) -> bool) {
+pub(super) fn forever(targets: &Targets, report: impl Fn(Report) -> bool) {
     while !interrupt::is_set() {
         if let Some(target) = targets.take() {
-            let outcome = target.probe(client);
+            let outcome = target.probe();
             targets.give_back(&target);
             if !report((target, outcome)) {
                 return;
@@ -66,13 +66,13 @@ pub(super) fn forever(targets: &Targets, client: Addresses, report: impl Fn(Repo
 ///
 /// # Errors
 /// If interrupted.
-pub(super) fn once(targets: &[Arc<Target>], client: Addresses) -> Result<Vec<Report>> {
+pub(super) fn once(targets: &[Arc<Target>]) -> Result<Vec<Report>> {
     let mut reports = Vec::new();
     for target in targets {
         let Promise {
             endpoints, sticks, ..
         } = &target.promise;
-        let mut missing = endpoints.clone();
+        let mut missing: BTreeSet<String> = endpoints.keys().cloned().collect();
         // With even odds the chance to miss one of n endpoints so often is below n * e^-30; flows that may go to
         // either of two all go to one in one of 10^9 cases.
         let probes = if *sticks {
@@ -82,7 +82,7 @@ pub(super) fn once(targets: &[Arc<Target>], client: Addresses) -> Result<Vec<Rep
         };
         for _ in 0..probes {
             interrupt::check()?;
-            let outcome = target.probe(client);
+            let outcome = target.probe();
             if let Outcome::Answered(pod) = &outcome {
                 missing.remove(pod);
             }
@@ -99,7 +99,7 @@ pub(super) fn once(targets: &[Arc<Target>], client: Addresses) -> Result<Vec<Rep
 }
 
 impl Target {
-    fn probe(&self, client: Addresses) -> Outcome {
+    fn probe(&self) -> Outcome {
         let length = if self.protocol == Protocol::Tcp {
             PAYLOAD
         } else {
@@ -113,17 +113,22 @@ impl Target {
                 .attempts(1)
                 .timeout(Duration::from_millis(300));
         }
-        let own = client.like(&to.ip());
+        let who = &self.client;
         match probe.run() {
-            Ok(answer) if answer.client.ip() != own => Outcome::Wrong(format!(
-                "{} saw {} instead of {own}",
-                answer.endpoint, answer.client
-            )),
-            Ok(answer) => Outcome::Answered(answer.endpoint),
-            Err(error) if error.source.kind() == io::ErrorKind::ConnectionRefused => {
-                Outcome::Refused(format!("from {own}: {error}"))
+            Ok(answer) => {
+                let seen = answer.client.ip();
+                match self.promise.endpoints.get(&answer.endpoint) {
+                    Some(may) if !may.contains(&seen) => Outcome::Wrong(format!(
+                        "{} saw {who} as {seen} instead of {may:?}",
+                        answer.endpoint
+                    )),
+                    _ => Outcome::Answered(answer.endpoint),
+                }
             }
-            Err(error) => Outcome::Silent(format!("from {own}: {error}")),
+            Err(error) if error.source.kind() == io::ErrorKind::ConnectionRefused => {
+                Outcome::Refused(format!("from {who}: {error}"))
+            }
+            Err(error) => Outcome::Silent(format!("from {who}: {error}")),
         }
     }
 }

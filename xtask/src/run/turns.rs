@@ -56,7 +56,7 @@ mod tests {
             r#"{{"namespace":"a","name":"b","protocol":"TCP","port":{port},"address":"::1"}}"#
         );
         Arc::new(Target {
-            node: "node-1".to_owned(),
+            client: "client-1".to_owned(),
             key: serde_json::from_str(&json).unwrap(),
             protocol: Protocol::Tcp,
             promise: Promise::default(),

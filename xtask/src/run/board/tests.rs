@@ -2,7 +2,10 @@
 
 mod disputes;
 
-use super::*;
+use super::{
+    super::clients::{Client, Place},
+    *,
+};
 
 const NODES: [&str; 2] = ["node-1", "node-2"];
 
@@ -43,11 +46,28 @@ fn listing(began: Instant, frontends: &[Frontend]) -> Listing {
     }
 }
 
+/// Pods `pod-1` to `pod-8`, and a client in a pod of each node, called like the node.
+fn around() -> Surroundings {
+    let pods = (1..9).map(|n| {
+        let pod_and_node = (format!("pod-{n}"), NODES[0].to_owned());
+        (format!("10.0.0.{n}").parse().unwrap(), pod_and_node)
+    });
+    let clients = NODES.map(|node| Client {
+        name: node.to_owned(),
+        place: Place::Pod(node.to_owned()),
+        addresses: BTreeSet::new(),
+    });
+    Surroundings {
+        clients: clients.into(),
+        pods: pods.collect(),
+        entrances: Vec::new(),
+    }
+}
+
 /// A board after a first reading.
 fn board(frontends: &[Frontend]) -> (Board, Clock) {
     let mut clock = Clock(Instant::now());
-    let pods = (1..9).map(|n| (format!("10.0.0.{n}").parse().unwrap(), format!("pod-{n}")));
-    let mut board = Board::new(pods.collect(), Some(Duration::from_secs(10)));
+    let mut board = Board::new(around(), Some(Duration::from_secs(10)));
     board.merge(listing(clock.tick(), frontends));
     (board, clock)
 }
@@ -197,7 +217,7 @@ fn frontend_without_endpoints_is_well_once_nothing_came_back() {
 #[test]
 fn each_node_is_judged_by_its_own_list() {
     let mut clock = Clock(Instant::now());
-    let mut board = Board::new(BTreeMap::new(), None);
+    let mut board = Board::new(around(), None);
     let reading = |began| Listing {
         began,
         nodes: BTreeMap::from([
@@ -208,7 +228,7 @@ fn each_node_is_judged_by_its_own_list() {
     };
     board.merge(reading(clock.tick()));
     let from = |board: &Board, node| Arc::clone(&board.targets(node)[0]);
-    let answer = || Outcome::Answered("10.0.0.2".to_owned());
+    let answer = || Outcome::Answered("pod-2".to_owned());
     board.enter(clock.tick(), (from(&board, "node-2"), answer()));
     board.enter(clock.tick(), (from(&board, "node-1"), answer()));
     board.merge(reading(clock.tick()));

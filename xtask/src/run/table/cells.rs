@@ -22,6 +22,7 @@ pub(super) fn header(board: &Board, size: Size) -> Line {
         Size::Full => &[
             "service",
             "family",
+            "kind",
             "frontend",
             "endpoints reached",
             "ok",
@@ -48,6 +49,7 @@ pub(super) fn line(key: &Key, row: &Row, colored: bool, size: Size) -> Line {
     line.add_cell(Cell::new(key.service()));
     if size == Size::Full {
         line.add_cell(Cell::new(key.family()));
+        line.add_cell(Cell::new(key.kind()));
     } else {
         line.max_height(1);
     }

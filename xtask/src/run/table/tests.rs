@@ -1,8 +1,17 @@
 //! What fits and what does not.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
-use super::{super::listing::Listing, *};
+use super::{
+    super::{
+        clients::{Client, Place, Surroundings},
+        listing::Listing,
+    },
+    *,
+};
 
 /// A board of `count` frontends with four endpoints each.
 fn board(count: u8) -> Board {
@@ -18,7 +27,16 @@ fn board(count: u8) -> Board {
             serde_json::from_value(json).unwrap()
         })
         .collect();
-    let mut board = Board::new(BTreeMap::new(), None);
+    let client = Client {
+        name: "client-1".to_owned(),
+        place: Place::Pod("node-1".to_owned()),
+        addresses: BTreeSet::new(),
+    };
+    let around = Surroundings {
+        clients: vec![client],
+        ..Surroundings::default()
+    };
+    let mut board = Board::new(around, None);
     board.merge(Listing {
         began: Instant::now(),
         nodes: BTreeMap::from([("node-1".to_owned(), frontends)]),
@@ -51,7 +69,7 @@ fn fitted_table_never_exceeds_the_terminal() {
 #[test]
 fn table_that_is_too_high_loses_the_endpoints_names_first() {
     let lines = |rows, columns| fitted(&board(20), (rows, columns), "footer").join("\n");
-    assert!(lines(26, 170).contains("10.244.1.4\u{a0}-"));
+    assert!(lines(26, 185).contains("10.244.1.4\u{a0}-"));
     let short = lines(23, 110);
     assert!(short.contains("0 of 4") && short.contains("service-9"));
     assert!(!short.contains("more frontends"));

@@ -74,9 +74,9 @@ fn every_example_is_served_as_it_says() {
             }
             nodes.sort();
             nodes.dedup();
-            // This one is about a node without.
+            // These are about a node without.
             let count = match &*service.key.name {
-                "internal-traffic-policy-local" => 2,
+                "internal-traffic-policy-local" | "load-balancer" => 2,
                 _ => 3,
             };
             assert_eq!(
@@ -90,17 +90,20 @@ fn every_example_is_served_as_it_says() {
 }
 
 /// Service, kind, policy, families, number of ports, number of addresses.
-const EXPECTED: [&str; 17] = [
+const EXPECTED: [&str; 20] = [
     "default/all-terminating ClusterIP PreferDualStack IPv4,IPv6 1 2",
     "default/explicit-cluster-ip ClusterIP RequireDualStack IPv4,IPv6 2 2",
+    "default/external-ips ClusterIP PreferDualStack IPv4,IPv6 1 2",
     "default/external-name ExternalName -  0 0",
     "default/headless-with-selector Headless SingleStack IPv4 1 0",
     "default/headless-without-selector Headless RequireDualStack IPv4,IPv6 1 0",
     "default/internal-traffic-policy-local ClusterIP PreferDualStack IPv4,IPv6 1 2",
     "default/ipv4-first ClusterIP RequireDualStack IPv4,IPv6 1 2",
     "default/ipv6-first ClusterIP PreferDualStack IPv6,IPv4 1 2",
+    "default/load-balancer LoadBalancer PreferDualStack IPv4,IPv6 1 2",
     "default/multi-port ClusterIP PreferDualStack IPv4,IPv6 3 2",
     "default/no-endpoints ClusterIP PreferDualStack IPv4,IPv6 1 2",
+    "default/node-port NodePort PreferDualStack IPv4,IPv6 1 2",
     "default/prefer-dual-stack ClusterIP PreferDualStack IPv4,IPv6 1 2",
     "default/require-dual-stack ClusterIP RequireDualStack IPv4,IPv6 1 2",
     "default/session-affinity ClusterIP PreferDualStack IPv4,IPv6 1 2",

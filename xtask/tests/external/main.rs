@@ -1,0 +1,34 @@
+//! Traffic that is not a pod calling a ClusterIP: every kind of client to every kind of frontend, with real
+//! sockets, through TC and through XDP.
+//!
+//! ```text
+//!   cells       who calls what how   \
+//!   reference   what the rules say    > table: expected beside seen
+//!   play        what happens         /
+//! ```
+//!
+//! Rule numbers are those of docs/semantics.md.
+
+mod addresses;
+mod cells;
+mod cluster;
+mod composition;
+mod crowd;
+mod ground;
+mod load;
+mod play;
+mod ports;
+mod reference;
+mod services;
+mod sources;
+mod table;
+
+/// Skips the test with a line if namespaces cannot be made.
+macro_rules! needs_root {
+    () => {
+        if !xtask::lab::is_possible(module_path!()) {
+            return Ok(());
+        }
+    };
+}
+pub(crate) use needs_root;
