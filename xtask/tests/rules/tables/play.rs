@@ -1,4 +1,4 @@
-//! A case, step by step: the objects go to the agents, the questions to the client pods.
+//! A case, step by step: the objects go to the agents, the questions to the clients.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,11 +11,12 @@ use anyhow::{Context as _, Result, ensure};
 use lb_common::address::Family;
 
 use super::{
-    client::{self, Seen},
+    client::{Caller, Seen},
     places::Places,
+    verdicts,
     world::World,
 };
-use crate::cases::{Ask, Case, Objects, Outcome, Step};
+use crate::cases::{Ask, Case, Client, Objects, Outcome, Step, Target};
 
 /// How long after the marker the rest of a manifest may come into force: maps are written one by one.
 const GRACE: Duration = Duration::from_millis(300);
@@ -57,9 +58,12 @@ pub(super) fn play(world: &World, case: &Case, places: &Places) -> Result<usize>
         match step {
             Step::Ask(ask) => {
                 for (node, family) in nodes.iter().flat_map(|n| Family::BOTH.map(|f| (n, f))) {
-                    judge(world, node, ask, family, places)
-                        .with_context(|| format!("step {number}, on {node}, {family}: {ask}"))?;
-                    asked += 1;
+                    for client in ask.clients_on(node) {
+                        judge(world, (node, client), ask, family, places).with_context(|| {
+                            format!("step {number}, {node} {client:?}, {family}: {ask}")
+                        })?;
+                        asked += 1;
+                    }
                 }
             }
             Step::Lacking {
@@ -79,23 +83,54 @@ pub(super) fn play(world: &World, case: &Case, places: &Places) -> Result<usize>
     Ok(asked)
 }
 
-fn judge(world: &World, node: &str, ask: &Ask, family: Family, places: &Places) -> Result<()> {
+fn judge(
+    world: &World,
+    (node, client): (&str, Client),
+    ask: &Ask,
+    family: Family,
+    places: &Places,
+) -> Result<()> {
     let expected = ask.outcome(family, places);
     let to = SocketAddr::new(ask.address(family, places), ask.port);
+    // At another node's primary address.
+    let elsewhere = match &ask.target {
+        Target::Node(name) if ["other", "localhost", node].contains(&name.as_str()) => None,
+        Target::Node(name) => Some(name.as_str()),
+        _ => None,
+    };
+    let entrance = match client {
+        Client::Outside => Some(node),
+        _ => elsewhere,
+    };
+    let caller = Caller {
+        lab: &world.lab,
+        places,
+        netns: world.netns(node, client),
+        client,
+        own: world.own(node, client, family),
+        entrance,
+        to,
+        protocol: ask.protocol,
+    };
+    if client == Client::Outside {
+        world.lead(node)?;
+    }
+    let endpoints = match &expected {
+        Outcome::Answered(endpoints, _) => endpoints.iter().copied().collect(),
+        _ => BTreeSet::new(),
+    };
+    let is_away = endpoints
+        .iter()
+        .any(|endpoint| places.node_of(endpoint.ip()) != Some(node));
     eventually(&expected, || {
-        let endpoints = match &expected {
-            Outcome::Answered(endpoints, _) => endpoints.iter().copied().collect(),
-            _ => BTreeSet::new(),
-        };
-        // Of flows that are answered, the answers tell more than counters do.
-        let counts = || match endpoints.is_empty() {
-            true => world.verdicts(node),
-            false => Ok(BTreeSet::new()),
-        };
-        let before = counts()?;
-        let seen = client::open(world, node, (to, ask.protocol), &endpoints)?;
-        let counted: Vec<String> = counts()?.difference(&before).cloned().collect();
-        let is_right = fits(&expected, &seen) && is_counted(&expected, &counted);
+        let before = world.verdicts(node)?;
+        let mut seen = caller.open(&endpoints)?;
+        if elsewhere.is_some() && matches!(seen, Seen::Answered(_)) {
+            seen = Seen::Passed; // that node's business
+        }
+        let counted = verdicts::find_new(&before, &world.verdicts(node)?);
+        let is_right =
+            fits(&expected, &seen) && verdicts::are_right((client, is_away), &expected, &counted);
         Ok((is_right, (seen, counted)))
     })?;
     if let Outcome::Answered(_, sticky @ 1..) = expected {
@@ -136,18 +171,6 @@ fn fits(expected: &Outcome, seen: &Seen) -> bool {
         | (Outcome::Passed, Seen::Passed) => true,
         _ => false,
     }
-}
-
-/// Whether it was the datapath that saw to it, and for such a reason; `counted` are the samples that are new.
-fn is_counted(expected: &Outcome, counted: &[String]) -> bool {
-    let reasons: &[&str] = match expected {
-        Outcome::Refused => &["\"no-endpoint\"", "\"unknown-port\""],
-        Outcome::Dropped => &["\"no-local-endpoint\"", "\"unallocated\""],
-        // None of our business, or seen otherwise.
-        Outcome::Passed | Outcome::Answered(..) => return counted.is_empty(),
-    };
-    let is_reason = |sample: &String| reasons.iter().any(|reason| sample.contains(reason));
-    !counted.is_empty() && counted.iter().all(is_reason)
 }
 
 /// For how many seconds clients stay with an endpoint, by a node's maps.
