@@ -30,6 +30,7 @@ pub(super) fn play(world: &World, case: &Case, places: &Places) -> Result<usize>
     let mut objects = Objects::default();
     let mut is_written = false;
     let mut lacking = Lacking::default();
+    let mut stuck = Stuck::default();
     for (number, step) in (1..).zip(&case.steps) {
         let mut nodes: Vec<&String> = Vec::new();
         match step {
@@ -48,6 +49,7 @@ pub(super) fn play(world: &World, case: &Case, places: &Places) -> Result<usize>
         }
         if !is_written {
             world.apply(&objects, places)?;
+            stuck = Stuck::default();
             is_written = true;
         }
         for node in &nodes {
@@ -57,11 +59,15 @@ pub(super) fn play(world: &World, case: &Case, places: &Places) -> Result<usize>
         }
         match step {
             Step::Ask(ask) => {
-                for (node, family) in nodes.iter().flat_map(|n| Family::BOTH.map(|f| (n, f))) {
+                for (node, family) in nodes
+                    .iter()
+                    .flat_map(|n| ask.families().map(move |f| (n, f)))
+                {
                     for client in ask.clients_on(node) {
-                        judge(world, (node, client), ask, family, places).with_context(|| {
-                            format!("step {number}, {node} {client:?}, {family}: {ask}")
-                        })?;
+                        let place = || format!("step {number}, {node} {client:?}, {family}: {ask}");
+                        let seen = judge(world, (node, client), ask, family, places)
+                            .with_context(place)?;
+                        stuck.judge((node, client), &seen).with_context(place)?;
                         asked += 1;
                     }
                 }
@@ -89,7 +95,7 @@ fn judge(
     ask: &Ask,
     family: Family,
     places: &Places,
-) -> Result<()> {
+) -> Result<(Outcome, Seen)> {
     let expected = ask.outcome(family, places);
     let to = SocketAddr::new(ask.address(family, places), ask.port);
     // At another node's primary address.
@@ -122,7 +128,7 @@ fn judge(
     let is_away = endpoints
         .iter()
         .any(|endpoint| places.node_of(endpoint.ip()) != Some(node));
-    eventually(&expected, || {
+    let (seen, _) = eventually(&expected, || {
         let before = world.verdicts(node)?;
         let mut seen = caller.open(&endpoints)?;
         if elsewhere.is_some() && matches!(seen, Seen::Answered(_)) {
@@ -137,20 +143,20 @@ fn judge(
         let affinity = affinity(world, node, to)?;
         ensure!(affinity == Some(sticky), "affinity {affinity:?}");
     }
-    Ok(())
+    Ok((expected, seen))
 }
 
 /// Tries till what comes is right, but no longer than a manifest may take.
 fn eventually<T: Debug>(
     expected: &impl Debug,
     attempt: impl Fn() -> Result<(bool, T)>,
-) -> Result<()> {
+) -> Result<T> {
     let start = Instant::now();
     loop {
         let begun = start.elapsed();
         let (is_right, came) = attempt()?;
         if is_right {
-            return Ok(());
+            return Ok(came);
         }
         ensure!(begun < GRACE, "expected {expected:?}, but came {came:?}");
     }
@@ -183,6 +189,22 @@ fn affinity(world: &World, node: &str, to: SocketAddr) -> Result<Option<u32>> {
     Ok(seconds.map(u32::try_from).transpose()?)
 }
 
+/// Which endpoint each client stays with, as long as nothing changes: whatever address of the service it calls, the
+/// same one (rule 68).
+#[derive(Debug, Default)]
+struct Stuck(BTreeMap<String, Seen>);
+
+impl Stuck {
+    fn judge(&mut self, client: (&str, Client), (expected, seen): &(Outcome, Seen)) -> Result<()> {
+        if let Outcome::Answered(_, 1..) = expected {
+            let key = format!("{client:?} {expected:?}");
+            let first = self.0.entry(key).or_insert_with(|| seen.clone());
+            ensure!(first == seen, "{seen:?} answers, and {first:?} before");
+        }
+        Ok(())
+    }
+}
+
 /// Who lacks local endpoints where, as last stated: agents count Services, they do not name them.
 #[derive(Debug, Default)]
 struct Lacking(BTreeMap<(String, String), Vec<&'static str>>);
@@ -206,5 +228,6 @@ impl Lacking {
             let is_right = came == expected.map(|(policy, count)| (policy, Some(count)));
             Ok((is_right, came))
         })
+        .map(drop)
     }
 }

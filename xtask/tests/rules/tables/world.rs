@@ -89,7 +89,13 @@ impl World {
     pub(super) fn apply(&self, objects: &Objects, places: &Places) -> Result<()> {
         let items = |family| {
             let mut list = objects.manifest(family, places);
-            list["items"].as_array_mut().map(std::mem::take)
+            let mut items = list["items"].as_array_mut().map(std::mem::take)?;
+            // What has but one family whoever asks is in the other one's list all the same.
+            items.retain(|item| {
+                let stated = item["spec"]["ipFamilies"][0].as_str();
+                stated.is_none_or(|stated| stated == family.name())
+            });
+            Some(items)
         };
         let mut all = items(Family::V4).context("no list")?;
         for mut item in items(Family::V6).context("no list")? {
