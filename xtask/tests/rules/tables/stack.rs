@@ -42,7 +42,11 @@ pub(super) fn lay(lab: &Lab, cases: &[Case]) -> Result<Vec<Endpoint>> {
         }
         for node in lab.nodes() {
             let other = places::other(family).to_string();
-            lab.exec(node, &["ip", "addr", "add", &other, "dev", "lo"])?;
+            // Else nobody could listen at an address of IPv6 at once.
+            let at_once = (family == Family::V6).then_some("nodad");
+            let add = ["ip", "addr", "add", &other, "dev", "lo"];
+            let add: Vec<&str> = add.into_iter().chain(at_once).collect();
+            lab.exec(node, &add)?;
         }
     }
     lab.fabric().sysctl(&[
