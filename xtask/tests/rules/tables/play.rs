@@ -59,6 +59,9 @@ pub(super) fn play(world: &World, case: &Case, places: &Places) -> Result<usize>
         }
         match step {
             Step::Ask(ask) => {
+                let mut clients = ask.clients.iter();
+                let stranger = clients.find(|(node, _)| !nodes.contains(&node));
+                ensure!(stranger.is_none(), "step {number}: no node: {ask}");
                 for (node, family) in nodes
                     .iter()
                     .flat_map(|n| ask.families().map(move |f| (n, f)))

@@ -36,7 +36,7 @@ pub(super) fn are_right(
         (Outcome::Answered(..), _) => (&[], &["dnat", "rev-nat"]),
     };
     let is_known = |label: &String| one.iter().chain(all).any(|other| other == label);
-    (one.is_empty() || one.iter().any(|label| is_counted(&label)))
-        && all.iter().all(|label| is_counted(&label))
+    (one.is_empty() || one.iter().any(is_counted))
+        && all.iter().all(is_counted)
         && counted.iter().all(is_known)
 }
