@@ -14,6 +14,7 @@ mod cluster;
 #[path = "../cluster/http.rs"]
 mod http;
 mod leaving;
+mod node_ports;
 mod objects;
 mod operating;
 mod policies;

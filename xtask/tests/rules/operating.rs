@@ -107,7 +107,13 @@ fn rule_83_load_balancers_learn_which_nodes_have_endpoints() -> Result<()> {
             );
         }
     }
-    cluster.apply(&web(&json!({}), &pods))?;
+    // Rule 27: whatever port a Service without need for it names.
+    let spec = json!({
+        "type": "LoadBalancer",
+        "externalTrafficPolicy": "Cluster",
+        "healthCheckNodePort": PORT,
+    });
+    cluster.apply(&web(&spec, &pods))?;
     let to = (Addresses::of_node(1).v4, PORT).into();
     let start = std::time::Instant::now();
     while ask(cluster.lab.node("node-1"), to, "/").is_ok() {

@@ -1,22 +1,24 @@
-//! The rule tables against loaded programs: agents read the objects, pods' sockets see what becomes of flows.
+//! The rule tables against loaded programs: agents read the objects, sockets see what becomes of flows.
 //!
 //! The cases are those that the planner is tested with (`lb-userspace/tests/rules`), so that what it says and
 //! what the kernel does cannot drift apart. A table has one lab, whose agents go from case to case without a
 //! restart: what a case leaves behind must not concern the next.
 //!
 //! ```text
-//!   places   where a case's endpoints are: pods of the lab      \
-//!   world    the lab, its agents, what the manifests say         > play: a case, step by step
-//!   client   what a pod's new flows come to (sctp: by hand)     /
+//!   places    where a case's endpoints are: pods of the lab                        \
+//!   world     the lab, its agents, what the manifests say                           |
+//!   stack     who answers what passes; how packets from outside come to a node       > play: a case, step by step
+//!   client    what new flows of pods, nodes and outside come to (sctp: by hand)     |
+//!   verdicts  what a node counts then                                              /
 //! ```
 
 mod client;
 mod places;
 mod play;
 mod sctp;
+mod stack;
+mod verdicts;
 mod world;
-
-use std::io::Write as _;
 
 use anyhow::{Result, bail, ensure};
 
@@ -30,16 +32,11 @@ fn run(group: &str) -> Result<()> {
     );
     let cases = cases::load(&format!("{folder}/{group}.txt"));
     ensure!(cases.len() >= 2, "{group}: the cases are missing");
-    let world = world::World::start()?;
+    let world = world::World::start(&cases)?;
     let (mut asked, mut failures) = (0, Vec::new());
     for case in &cases {
         match places::Places::find(case) {
-            // Past the test harness, which would swallow it.
-            Err(reason) => writeln!(
-                std::io::stderr(),
-                "{group}: not in the lab, {reason}: case {}",
-                case.name
-            )?,
+            Err(reason) => failures.push(format!("{group}: case {}: {reason}", case.name)),
             Ok(places) => match play::play(&world, case, &places) {
                 Ok(asks) => asked += asks,
                 Err(why) => failures.push(format!("{group}: case {}: {why:#}", case.name)),

@@ -30,10 +30,11 @@ fn item(object: &Object, family: Family, addresses: &impl Addresses) -> Value {
     }
     match *kind {
         "Service" => {
-            let vip = addresses.vip(&object.vip, family).to_string();
+            let own = object.only.unwrap_or(family);
+            let vip = addresses.vip(&object.vip, own).to_string();
             item["spec"]["clusterIPs"] = json!([vip]);
             item["spec"]["clusterIP"] = vip.into();
-            item["spec"]["ipFamilies"] = json!([family.name()]);
+            item["spec"]["ipFamilies"] = json!([own.name()]);
             item["spec"]["ipFamilyPolicy"] = "SingleStack".into();
             go_outside(&mut item, object, family, addresses);
         }
@@ -60,16 +61,23 @@ fn item(object: &Object, family: Family, addresses: &impl Addresses) -> Value {
 
 /// Adds the addresses that a Service has outside, and who may use them.
 fn go_outside(item: &mut Value, object: &Object, family: Family, addresses: &impl Addresses) {
-    let ip = |name: &String| addresses.external(name, family).to_string();
+    let mut families = Family::BOTH.to_vec();
+    families.retain(|other| object.only.is_some() || *other == family);
+    let ips = |name: &String| {
+        let ip = |family: &Family| addresses.external(name, *family).to_string();
+        families.iter().map(ip).collect::<Vec<_>>()
+    };
     if !object.externals.is_empty() {
-        item["spec"]["externalIPs"] = object.externals.iter().map(ip).collect();
+        item["spec"]["externalIPs"] = object.externals.iter().flat_map(ips).collect();
     }
-    let ingress = object.balancers.iter().map(|(name, mode)| {
-        let mut ingress = json!({ "ip": ip(name) });
-        if let Some(mode) = mode {
-            ingress["ipMode"] = mode.as_str().into();
-        }
-        ingress
+    let ingress = object.balancers.iter().flat_map(|(name, mode)| {
+        ips(name).into_iter().map(move |ip| {
+            let mut ingress = json!({ "ip": ip });
+            if let Some(mode) = mode {
+                ingress["ipMode"] = mode.as_str().into();
+            }
+            ingress
+        })
     });
     if !object.balancers.is_empty() {
         item["status"]["loadBalancer"]["ingress"] = ingress.collect();

@@ -10,12 +10,14 @@
 //!                                            balancer=NAME[:IPMODE],..  external=NAME,..  addresses outside
 //!                                            sources=NETWORK,..  pods, nodes, outside, nobody or all
 //!                                            vip=SERVICE  with the cluster IP of that one, not its own
+//!                                            only=IPv4|IPv6  with a cluster IP of that family alone, and addresses
+//!                                            outside of both
 //! slice NAME of SERVICE [ports=NAME:PORT/PROTO,..] (:8080/TCP), its endpoints below
 //!   NAME[@NODE][=CONDITION,..] [zones=ZONE,..] [nodes=NODE,..]     conditions as stated; `none`: all false
 //! cidr NAME                                  a ServiceCIDR with all addresses of Services
 //! with JSON                                  merged into the object above (RFC 7396)
 //! without KIND NAME                          it is deleted; an object named again is replaced
-//! ask NODE[/CLIENT][,..] TARGET:PORT[/PROTO] -> OUTCOME
+//! ask NODE[/CLIENT][,..] TARGET:PORT[/PROTO] -> OUTCOME [in IPv4|IPv6]      else in both
 //!                                            CLIENT: pod (of the node, if none is said), host (a process of the
 //!                                            node) or outside (it comes in by an uplink of the node)
 //!                                            TARGET: SERVICE (its cluster IP), external/NAME, or node/NAME with a
@@ -79,6 +81,8 @@ pub(crate) struct Object {
     pub(crate) body: Value,
     /// The Service whose cluster IP a Service has.
     pub(crate) vip: String,
+    /// The family that a Service has a cluster IP of, where it has but one whoever asks.
+    pub(crate) only: Option<Family>,
     /// Names of a Service's load balancer addresses, with their ipMode.
     pub(crate) balancers: Vec<(String, Option<String>)>,
     /// Names of a Service's external addresses.
@@ -133,6 +137,7 @@ pub(crate) struct Ask {
     pub(crate) port: u16,
     /// IP protocol number.
     pub(crate) protocol: u8,
+    family: Option<Family>,
     outcome: Expected,
     text: String,
 }
@@ -198,6 +203,12 @@ impl Ask {
     pub(crate) fn clients_on(&self, node: &str) -> impl Iterator<Item = Client> {
         let all = self.clients.iter().filter(move |(on, _)| on == node);
         all.map(|(_, client)| *client)
+    }
+
+    /// The families that it is asked in.
+    pub(crate) fn families(&self) -> impl Iterator<Item = Family> {
+        let all = Family::BOTH.into_iter();
+        all.filter(|family| self.family.is_none_or(|only| only == *family))
     }
 
     pub(crate) fn address(&self, family: Family, addresses: &impl Addresses) -> IpAddr {

@@ -1,5 +1,6 @@
 //! The language of the tables; see the module above. Whatever is not understood is a panic with its line.
 
+use lb_common::address::Family;
 use serde_json::{Map, Value, json};
 
 use super::{Ask, Case, Client, Expected, Name, Object, Outcome, Source, Step, Target};
@@ -93,6 +94,7 @@ fn policy(word: &str) -> Option<&'static str> {
 fn object(name: Name, body: Value) -> Object {
     Object {
         vip: name.1.clone(),
+        only: None,
         name,
         body,
         balancers: Vec::new(),
@@ -120,6 +122,7 @@ fn service(name: &str, options: &[&str]) -> Option<Object> {
         let (key, value) = option.split_once('=')?;
         match key {
             "vip" => value.clone_into(&mut service.vip),
+            "only" => service.only = Some(family(value)?),
             "balancer" => {
                 let mode = |name: &str| match name.split_once(':') {
                     Some((name, mode)) => (name.to_owned(), Some(mode.to_owned())),
@@ -147,6 +150,10 @@ fn service(name: &str, options: &[&str]) -> Option<Object> {
     }
     service.body = json!({ "spec": spec });
     Some(service)
+}
+
+fn family(word: &str) -> Option<Family> {
+    Family::BOTH.into_iter().find(|known| known.name() == word)
 }
 
 fn source(word: &str) -> Option<Source> {
@@ -260,6 +267,10 @@ fn ask(text: &str, nodes: &str, target: &str, outcome: &[&str]) -> Option<Ask> {
         "SCTP" => 132,
         _ => return None,
     };
+    let (outcome, only) = match outcome {
+        [outcome @ .., "in", only] => (outcome, Some(family(only)?)),
+        _ => (outcome, None),
+    };
     let outcome = match outcome {
         ["refused"] => Expected::Verdict(Outcome::Refused),
         ["dropped"] => Expected::Verdict(Outcome::Dropped),
@@ -283,6 +294,7 @@ fn ask(text: &str, nodes: &str, target: &str, outcome: &[&str]) -> Option<Ask> {
         target,
         port: port.parse().ok()?,
         protocol,
+        family: only,
         outcome,
         text: text.to_owned(),
     })

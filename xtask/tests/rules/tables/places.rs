@@ -10,7 +10,7 @@ use std::{
 use lb_common::address::Family;
 use xtask::lab;
 
-use crate::cases::{Addresses, Case, Client, Step, Target};
+use crate::cases::{Addresses, Case, Client, Step};
 
 /// Endpoint pods on each node.
 pub(super) const PODS: [u8; 3] = [4, 4, 2];
@@ -18,8 +18,16 @@ pub(super) const PODS: [u8; 3] = [4, 4, 2];
 pub(super) const FIRST: u8 = 10;
 
 /// The endpoints of one case.
+#[derive(Debug, Default)]
+pub(super) struct Places(BTreeMap<String, Place>);
+
+/// Of one endpoint.
 #[derive(Debug)]
-pub(super) struct Places(BTreeMap<String, lab::Addresses>);
+struct Place {
+    /// As the case states it; without a node, an endpoint is on no node that anybody knows (rule 16).
+    node: Option<String>,
+    addresses: lab::Addresses,
+}
 
 impl Places {
     /// A pod for every endpoint, or why there is none.
@@ -27,25 +35,13 @@ impl Places {
         if let Some(node) = case.nodes.iter().find(|node| number_of(node).is_none()) {
             return Err(format!("the lab has no node {node}"));
         }
-        let asks = case.steps.iter().filter_map(|step| match step {
-            Step::Ask(ask) => Some(ask),
-            _ => None,
-        });
-        for ask in asks {
-            let is_pod = |(_, client): &(String, Client)| *client == Client::Pod;
-            if !matches!(ask.target, Target::Vip(_)) || !ask.clients.iter().all(is_pod) {
-                return Err("only pods that call cluster IPs are asked here".to_owned());
-            }
-        }
-        let mut nodes: BTreeMap<String, Option<u8>> = BTreeMap::new();
+        let mut nodes: BTreeMap<String, Option<String>> = BTreeMap::new();
         for step in &case.steps {
             let Step::Apply(object) = step else { continue };
             for (at, name) in object.endpoints.iter().enumerate() {
                 let stated = object.body["endpoints"][at]["nodeName"].as_str();
-                // A node without agent is any node but those asked: the last one.
-                let stated = stated.map(|node| number_of(node).unwrap_or(3));
                 let node = nodes.entry(name.clone()).or_default();
-                *node = node.or(stated);
+                *node = node.take().or(stated.map(str::to_owned));
             }
         }
         let mut places = Self(BTreeMap::new());
@@ -53,7 +49,9 @@ impl Places {
             nodes.into_iter().partition(|(_, node)| node.is_some());
         let mut taken = [0; PODS.len()];
         for (turn, (name, node)) in (0..).zip(on_nodes.into_iter().chain(anywhere)) {
-            let first = node.map_or(turn, |node| usize::from(node) - 1);
+            // A node without agent is any node but those asked: the last one.
+            let number = node.as_ref().map(|node| number_of(node).unwrap_or(3));
+            let first = number.map_or(turn, |number| usize::from(number) - 1);
             let mut order = (first..).take(PODS.len()).map(|at| at % PODS.len());
             let Some(at) = order.find(|&at| taken[at] < PODS[at]) else {
                 return Err(format!("there is no pod left for endpoint {name}"));
@@ -62,10 +60,18 @@ impl Places {
                 u8::try_from(at).expect("three nodes") + 1,
                 FIRST + taken[at],
             );
-            places.0.insert(name, lab::Addresses::of_pod(pod.0, pod.1));
+            let addresses = lab::Addresses::of_pod(pod.0, pod.1);
+            places.0.insert(name, Place { node, addresses });
             taken[at] += 1;
         }
         Ok(places)
+    }
+
+    /// The node that an endpoint is known to be on.
+    pub(super) fn node_of(&self, endpoint: IpAddr) -> Option<&str> {
+        let mut places = self.0.values();
+        let place = places.find(|place| place.addresses.both().contains(&endpoint))?;
+        place.node.as_deref()
     }
 }
 
@@ -82,31 +88,26 @@ impl Addresses for Places {
     }
 
     fn endpoint(&self, name: &str, family: Family) -> IpAddr {
-        match family {
-            Family::V4 => self.0[name].v4.into(),
-            Family::V6 => self.0[name].v6.into(),
-        }
+        like(&self.0[name].addresses, family)
     }
 
     fn range(&self, family: Family) -> String {
         range(family).to_owned()
     }
 
-    /// Behind the nodes' default route, and no VIP. Follows from the name.
+    /// Follows from the name as well.
     fn external(&self, name: &str, family: Family) -> IpAddr {
         let number = name.bytes().fold(0u8, u8::wrapping_add);
         match family {
-            Family::V4 => Ipv4Addr::new(203, 0, 113, number).into(),
-            Family::V6 => Ipv6Addr::new(0x2001, 0xdb8, 0x113, 0, 0, 0, 0, number.into()).into(),
+            Family::V4 => Ipv4Addr::new(198, 18, 0, number).into(),
+            Family::V6 => Ipv6Addr::new(0x2001, 0xdb8, 0x18, 0, 0, 0, 0, number.into()).into(),
         }
     }
 
     fn node(&self, name: &str, family: Family) -> IpAddr {
-        // A node that the lab has not got is asked nothing.
-        let node = lab::Addresses::of_node(number_of(name).unwrap_or(250));
-        match family {
-            Family::V4 => node.v4.into(),
-            Family::V6 => node.v6.into(),
+        match number_of(name) {
+            Some(number) => like(&lab::Addresses::of_node(number), family),
+            None => other(family),
         }
     }
 
@@ -128,6 +129,29 @@ pub(super) fn vip(number: u8, family: Family) -> IpAddr {
     match family {
         Family::V4 => Ipv4Addr::new(10, 96, 0, number).into(),
         Family::V6 => Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, number.into()).into(),
+    }
+}
+
+/// The address that each node has besides its own.
+pub(super) fn other(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::new(172, 18, 1, 1).into(),
+        Family::V6 => Ipv6Addr::new(0xfd00, 0x172, 0x18, 1, 0, 0, 0, 1).into(),
+    }
+}
+
+/// Where all addresses outside are: no device has one of them.
+pub(super) fn outside(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "198.18.0.0/24",
+        Family::V6 => "2001:db8:18::/64",
+    }
+}
+
+fn like(addresses: &lab::Addresses, family: Family) -> IpAddr {
+    match family {
+        Family::V4 => addresses.v4.into(),
+        Family::V6 => addresses.v6.into(),
     }
 }
 

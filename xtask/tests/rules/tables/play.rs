@@ -1,4 +1,4 @@
-//! A case, step by step: the objects go to the agents, the questions to the client pods.
+//! A case, step by step: the objects go to the agents, the questions to the clients.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,11 +11,12 @@ use anyhow::{Context as _, Result, ensure};
 use lb_common::address::Family;
 
 use super::{
-    client::{self, Seen},
+    client::{Caller, Seen},
     places::Places,
+    verdicts,
     world::World,
 };
-use crate::cases::{Ask, Case, Objects, Outcome, Step};
+use crate::cases::{Ask, Case, Client, Objects, Outcome, Step, Target};
 
 /// How long after the marker the rest of a manifest may come into force: maps are written one by one.
 const GRACE: Duration = Duration::from_millis(300);
@@ -29,6 +30,7 @@ pub(super) fn play(world: &World, case: &Case, places: &Places) -> Result<usize>
     let mut objects = Objects::default();
     let mut is_written = false;
     let mut lacking = Lacking::default();
+    let mut stuck = Stuck::default();
     for (number, step) in (1..).zip(&case.steps) {
         let mut nodes: Vec<&String> = Vec::new();
         match step {
@@ -47,6 +49,7 @@ pub(super) fn play(world: &World, case: &Case, places: &Places) -> Result<usize>
         }
         if !is_written {
             world.apply(&objects, places)?;
+            stuck = Stuck::default();
             is_written = true;
         }
         for node in &nodes {
@@ -56,10 +59,20 @@ pub(super) fn play(world: &World, case: &Case, places: &Places) -> Result<usize>
         }
         match step {
             Step::Ask(ask) => {
-                for (node, family) in nodes.iter().flat_map(|n| Family::BOTH.map(|f| (n, f))) {
-                    judge(world, node, ask, family, places)
-                        .with_context(|| format!("step {number}, on {node}, {family}: {ask}"))?;
-                    asked += 1;
+                let mut clients = ask.clients.iter();
+                let stranger = clients.find(|(node, _)| !nodes.contains(&node));
+                ensure!(stranger.is_none(), "step {number}: no node: {ask}");
+                for (node, family) in nodes
+                    .iter()
+                    .flat_map(|n| ask.families().map(move |f| (n, f)))
+                {
+                    for client in ask.clients_on(node) {
+                        let place = || format!("step {number}, {node} {client:?}, {family}: {ask}");
+                        let seen = judge(world, (node, client), ask, family, places)
+                            .with_context(place)?;
+                        stuck.judge((node, client), &seen).with_context(place)?;
+                        asked += 1;
+                    }
                 }
             }
             Step::Lacking {
@@ -79,43 +92,74 @@ pub(super) fn play(world: &World, case: &Case, places: &Places) -> Result<usize>
     Ok(asked)
 }
 
-fn judge(world: &World, node: &str, ask: &Ask, family: Family, places: &Places) -> Result<()> {
+fn judge(
+    world: &World,
+    (node, client): (&str, Client),
+    ask: &Ask,
+    family: Family,
+    places: &Places,
+) -> Result<(Outcome, Seen)> {
     let expected = ask.outcome(family, places);
     let to = SocketAddr::new(ask.address(family, places), ask.port);
-    eventually(&expected, || {
-        let endpoints = match &expected {
-            Outcome::Answered(endpoints, _) => endpoints.iter().copied().collect(),
-            _ => BTreeSet::new(),
-        };
-        // Of flows that are answered, the answers tell more than counters do.
-        let counts = || match endpoints.is_empty() {
-            true => world.verdicts(node),
-            false => Ok(BTreeSet::new()),
-        };
-        let before = counts()?;
-        let seen = client::open(world, node, (to, ask.protocol), &endpoints)?;
-        let counted: Vec<String> = counts()?.difference(&before).cloned().collect();
-        let is_right = fits(&expected, &seen) && is_counted(&expected, &counted);
+    // At another node's primary address.
+    let elsewhere = match &ask.target {
+        Target::Node(name) if ["other", "localhost", node].contains(&name.as_str()) => None,
+        Target::Node(name) => Some(name.as_str()),
+        _ => None,
+    };
+    let entrance = match client {
+        Client::Outside => Some(node),
+        _ => elsewhere,
+    };
+    let caller = Caller {
+        lab: &world.lab,
+        places,
+        netns: world.netns(node, client),
+        client,
+        own: world.own(node, client, family),
+        entrance,
+        to,
+        protocol: ask.protocol,
+    };
+    if client == Client::Outside {
+        world.lead(node)?;
+    }
+    let endpoints = match &expected {
+        Outcome::Answered(endpoints, _) => endpoints.iter().copied().collect(),
+        _ => BTreeSet::new(),
+    };
+    let is_away = endpoints
+        .iter()
+        .any(|endpoint| places.node_of(endpoint.ip()) != Some(node));
+    let (seen, _) = eventually(&expected, || {
+        let before = world.verdicts(node)?;
+        let mut seen = caller.open(&endpoints)?;
+        if elsewhere.is_some() && matches!(seen, Seen::Answered(_)) {
+            seen = Seen::Passed; // that node's business
+        }
+        let counted = verdicts::find_new(&before, &world.verdicts(node)?);
+        let is_right =
+            fits(&expected, &seen) && verdicts::are_right((client, is_away), &expected, &counted);
         Ok((is_right, (seen, counted)))
     })?;
     if let Outcome::Answered(_, sticky @ 1..) = expected {
         let affinity = affinity(world, node, to)?;
         ensure!(affinity == Some(sticky), "affinity {affinity:?}");
     }
-    Ok(())
+    Ok((expected, seen))
 }
 
 /// Tries till what comes is right, but no longer than a manifest may take.
 fn eventually<T: Debug>(
     expected: &impl Debug,
     attempt: impl Fn() -> Result<(bool, T)>,
-) -> Result<()> {
+) -> Result<T> {
     let start = Instant::now();
     loop {
         let begun = start.elapsed();
         let (is_right, came) = attempt()?;
         if is_right {
-            return Ok(());
+            return Ok(came);
         }
         ensure!(begun < GRACE, "expected {expected:?}, but came {came:?}");
     }
@@ -138,18 +182,6 @@ fn fits(expected: &Outcome, seen: &Seen) -> bool {
     }
 }
 
-/// Whether it was the datapath that saw to it, and for such a reason; `counted` are the samples that are new.
-fn is_counted(expected: &Outcome, counted: &[String]) -> bool {
-    let reasons: &[&str] = match expected {
-        Outcome::Refused => &["\"no-endpoint\"", "\"unknown-port\""],
-        Outcome::Dropped => &["\"no-local-endpoint\"", "\"unallocated\""],
-        // None of our business, or seen otherwise.
-        Outcome::Passed | Outcome::Answered(..) => return counted.is_empty(),
-    };
-    let is_reason = |sample: &String| reasons.iter().any(|reason| sample.contains(reason));
-    !counted.is_empty() && counted.iter().all(is_reason)
-}
-
 /// For how many seconds clients stay with an endpoint, by a node's maps.
 fn affinity(world: &World, node: &str, to: SocketAddr) -> Result<Option<u32>> {
     let frontends = world.frontends(node)?;
@@ -158,6 +190,22 @@ fn affinity(world: &World, node: &str, to: SocketAddr) -> Result<Option<u32>> {
         frontends.find(|row| row["address"] == to.ip().to_string() && row["port"] == to.port());
     let seconds = row.and_then(|row| row["affinitySeconds"].as_u64());
     Ok(seconds.map(u32::try_from).transpose()?)
+}
+
+/// Which endpoint each client stays with, as long as nothing changes: whatever address of the service it calls, the
+/// same one (rule 68).
+#[derive(Debug, Default)]
+struct Stuck(BTreeMap<String, Seen>);
+
+impl Stuck {
+    fn judge(&mut self, client: (&str, Client), (expected, seen): &(Outcome, Seen)) -> Result<()> {
+        if let Outcome::Answered(_, 1..) = expected {
+            let key = format!("{client:?} {expected:?}");
+            let first = self.0.entry(key).or_insert_with(|| seen.clone());
+            ensure!(first == seen, "{seen:?} answers, and {first:?} before");
+        }
+        Ok(())
+    }
 }
 
 /// Who lacks local endpoints where, as last stated: agents count Services, they do not name them.
@@ -183,5 +231,6 @@ impl Lacking {
             let is_right = came == expected.map(|(policy, count)| (policy, Some(count)));
             Ok((is_right, came))
         })
+        .map(drop)
     }
 }

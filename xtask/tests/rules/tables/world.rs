@@ -1,11 +1,10 @@
 //! The lab of one table: three nodes with an agent each, no ranges but those of ServiceCIDR objects, and
-//! behind the nodes' default route somebody who has every VIP's address and answers what passes.
+//! whoever answers what passes (`stack`).
 
 use std::{
-    cell::Cell,
-    collections::BTreeSet,
+    cell::{Cell, RefCell},
     fs,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -13,23 +12,25 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use lb_common::address::Family;
 use serde_json::{Value, json};
-use xtask::lab::{AgentOptions, Endpoint, Lab, Node, Pod, Protocol, probe::Probe};
+use xtask::lab::{
+    Addresses, AgentOptions, Endpoint, Lab, Netns, Node, Pod, Protocol, probe::Probe,
+};
 
-use super::places::{self, FIRST, PODS, Places};
+use super::{
+    places::{self, FIRST, PODS, Places},
+    stack,
+    verdicts::Counts,
+};
 use crate::{
-    cases::Objects,
+    cases::{Case, Client, Objects},
     http::{METRICS, get},
     operating::sample,
 };
 
 /// The ports that endpoints of the tables have.
 const PORTS: [u16; 6] = [8080, 8081, 5300, 5353, 9090, 9153];
-/// The ports that who answers what passes has.
-const BEYOND: [u16; 1] = [80];
 /// The metric of verdicts.
-const VERDICTS: &str = "duolb_verdicts_total{verdict=";
-/// Its name.
-pub(super) const STACK: &str = "stack";
+const VERDICTS: &str = "duolb_verdicts_total{verdict=\"";
 /// How long a change of a manifest may take to be in force.
 pub(super) const IN_FORCE: Duration = Duration::from_secs(2);
 /// The last number of the VIP that shows which manifest is in force; no name of a Service has it.
@@ -42,11 +43,14 @@ pub(super) struct World {
     pub(super) lab: Lab,
     manifests: PathBuf,
     written: Cell<u16>,
+    /// The node that packets from outside come to.
+    entrance: RefCell<String>,
     _directory: tempfile::TempDir,
 }
 
 impl World {
-    pub(super) fn start() -> Result<Self> {
+    /// For these cases.
+    pub(super) fn start(cases: &[Case]) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let manifests = directory.path().join("manifests");
         fs::create_dir(&manifests)?;
@@ -64,17 +68,13 @@ impl World {
                 servers.push(Endpoint::start_as(&pod.netns, &pod.name, names.into())?);
             }
         }
-        for (flag, family) in [("-4", Family::V4), ("-6", Family::V6)] {
-            let route = format!("ip {flag} route add local {} dev lo", places::range(family));
-            lab.exec(lab.fabric(), &route.split(' ').collect::<Vec<_>>())?;
-        }
-        let names = BEYOND.map(|port| (port, STACK.to_owned()));
-        servers.push(Endpoint::start_as(lab.fabric(), STACK, names.into())?);
+        servers.extend(stack::lay(&lab, cases)?);
         let mut world = Self {
             _servers: servers,
             lab,
             manifests,
             written: Cell::new(0),
+            entrance: RefCell::default(),
             _directory: directory,
         };
         world.write(&[])?;
@@ -89,7 +89,13 @@ impl World {
     pub(super) fn apply(&self, objects: &Objects, places: &Places) -> Result<()> {
         let items = |family| {
             let mut list = objects.manifest(family, places);
-            list["items"].as_array_mut().map(std::mem::take)
+            let mut items = list["items"].as_array_mut().map(std::mem::take)?;
+            // What has but one family whoever asks is in the other one's list all the same.
+            items.retain(|item| {
+                let stated = item["spec"]["ipFamilies"][0].as_str();
+                stated.is_none_or(|stated| stated == family.name())
+            });
+            Some(items)
         };
         let mut all = items(Family::V4).context("no list")?;
         for mut item in items(Family::V6).context("no list")? {
@@ -127,7 +133,7 @@ impl World {
 
     fn marker(&self) -> [Value; 2] {
         let frontend = self.marker_frontend();
-        let pod = &xtask::lab::Addresses::of_pod(1, FIRST);
+        let pod = &Addresses::of_pod(1, FIRST);
         let service = json!({
             "apiVersion": "v1",
             "kind": "Service",
@@ -157,7 +163,7 @@ impl World {
     pub(super) fn wait_in_force(&self, node: &str) -> Result<()> {
         let probe = Probe::new(Protocol::Tcp, self.marker_frontend()).timeout(IN_FORCE);
         let start = Instant::now();
-        while let Err(error) = probe.run_in(&self.client(node).netns) {
+        while let Err(error) = probe.run_in(&self.pod(node).netns) {
             ensure!(
                 start.elapsed() < IN_FORCE,
                 "on {node}: what was written is not in force: {error}"
@@ -168,8 +174,44 @@ impl World {
     }
 
     /// The client pod of a node.
-    pub(super) fn client(&self, node: &str) -> &Pod {
+    fn pod(&self, node: &str) -> &Pod {
         self.lab.pod(&node.replace('n', "client-"))
+    }
+
+    /// Where a client of a node is.
+    pub(super) fn netns(&self, node: &str, client: Client) -> &Netns {
+        match client {
+            Client::Pod => &self.pod(node).netns,
+            Client::Host => &self.lab.node(node).netns,
+            Client::Outside => &self.lab.outside().netns,
+        }
+    }
+
+    /// Has packets from outside come to that node.
+    pub(super) fn lead(&self, node: &str) -> Result<()> {
+        if *self.entrance.borrow() != node {
+            stack::lead(&self.lab, node)?;
+            node.clone_into(&mut self.entrance.borrow_mut());
+        }
+        Ok(())
+    }
+
+    /// Which of a client's addresses packets may have as they leave it, but for loopback.
+    pub(super) fn own(&self, node: &str, client: Client, family: Family) -> Vec<IpAddr> {
+        let addresses = match client {
+            Client::Pod => vec![self.pod(node).addresses],
+            Client::Outside => vec![self.lab.outside().addresses],
+            Client::Host => {
+                let host = self.lab.node(node);
+                let (number, _) = host.node.expect("it is a node");
+                vec![host.addresses, Addresses::of_gateway(number)]
+            }
+        };
+        let own = addresses.iter().flat_map(Addresses::both);
+        let other = (client == Client::Host).then(|| places::other(family));
+        own.chain(other)
+            .filter(|ip| Family::of(ip) == family)
+            .collect()
     }
 
     /// The frontends that are in a node's maps. To ask takes half a second on a busy machine.
@@ -179,13 +221,17 @@ impl World {
         serde_json::from_str(&said).with_context(|| format!("on {node}: {}", list.join(" ")))
     }
 
-    /// The samples of the verdicts that a node has counted so far.
-    pub(super) fn verdicts(&self, node: &str) -> Result<BTreeSet<String>> {
+    /// How often a node has given each verdict so far.
+    pub(super) fn verdicts(&self, node: &str) -> Result<Counts> {
         let (_, metrics) = get(self.lab.node(node), METRICS, "/metrics")?;
-        let samples = metrics.lines().filter(|line| line.starts_with(VERDICTS));
-        let samples: BTreeSet<_> = samples.map(str::to_owned).collect();
-        ensure!(!samples.is_empty(), "on {node}: no {VERDICTS}");
-        Ok(samples)
+        let count = |line: &str| {
+            let (label, rest) = line.strip_prefix(VERDICTS)?.split_once('"')?;
+            let (_, count) = rest.split_once(' ')?;
+            Some((label.to_owned(), count.parse().ok()?))
+        };
+        let counts: Counts = metrics.lines().filter_map(count).collect();
+        ensure!(!counts.is_empty(), "on {node}: no {VERDICTS}");
+        Ok(counts)
     }
 
     /// How many Services a node's agent counts as lacking local endpoints under a policy (rule 87).
