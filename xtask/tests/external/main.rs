@@ -16,6 +16,7 @@ mod composition;
 mod crowd;
 mod ground;
 mod load;
+mod path_mtu;
 mod play;
 mod ports;
 mod reference;
