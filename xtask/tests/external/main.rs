@@ -23,6 +23,7 @@ mod reference;
 mod services;
 mod sources;
 mod table;
+mod tunnels;
 
 /// Skips the test with a line if namespaces cannot be made.
 macro_rules! needs_root {
