@@ -95,6 +95,9 @@ pub fn clock(_: TcContext) -> i32 {
 
 /// What a program does with packets of one family, given the offset of the IP header.
 trait Hook {
+    /// Whether a packet may pass it twice: what comes in by a device comes in once more by the VLAN or macvlan on it.
+    const IS_INGRESS: bool;
+
     /// Nearly every packet's way.
     fn run<A: Tables>(skb: &mut Skb, l3: u16) -> Exit;
 
@@ -112,6 +115,8 @@ trait Hook {
 struct Ingress;
 
 impl Hook for Ingress {
+    const IS_INGRESS: bool = true;
+
     #[inline(always)]
     fn run<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
         ingress::run::<A>(skb, l3)
@@ -145,6 +150,8 @@ impl Hook for Ingress {
 struct Egress;
 
 impl Hook for Egress {
+    const IS_INGRESS: bool = false;
+
     #[inline(always)]
     fn run<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
         egress::run::<A>(skb, l3)
@@ -173,6 +180,9 @@ impl Hook for Egress {
 #[inline(always)]
 fn enter<H: Hook, const IS_ETHERNET: bool>(ctx: TcContext) -> i32 {
     let mut skb = Skb::new(ctx);
+    if H::IS_INGRESS && skb.is_done() {
+        return TC_ACT_UNSPEC;
+    }
     let Some(l2) = skb.parse_l2::<IS_ETHERNET>() else {
         return TC_ACT_UNSPEC;
     };
@@ -193,7 +203,12 @@ fn enter<H: Hook, const IS_ETHERNET: bool>(ctx: TcContext) -> i32 {
     }
     match verdict.action() {
         // "Unspecified" rather than "ok": whatever other program is on the device has its turn too.
-        Action::Pass => TC_ACT_UNSPEC,
+        Action::Pass => {
+            if H::IS_INGRESS {
+                skb.set_done();
+            }
+            TC_ACT_UNSPEC
+        }
         Action::Drop => TC_ACT_SHOT,
         Action::Reply => skb.send_back(),
     }

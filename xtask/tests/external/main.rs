@@ -24,6 +24,7 @@ mod services;
 mod sources;
 mod table;
 mod tunnels;
+mod uplinks;
 
 /// Skips the test with a line if namespaces cannot be made.
 macro_rules! needs_root {
