@@ -14,14 +14,18 @@ mod cells;
 mod cluster;
 mod composition;
 mod crowd;
+mod firewall;
 mod ground;
 mod load;
 mod path_mtu;
 mod play;
 mod ports;
 mod reference;
+mod restarts;
 mod services;
 mod sources;
+#[path = "../lifecycle/stream.rs"]
+mod stream;
 mod table;
 mod tunnels;
 mod uplinks;
