@@ -214,9 +214,14 @@ pub fn translate_icmp<A: Ip>(
         sum = sum.and(inner);
     }
     if let Some(side) = outer {
-        A::set_address(cursor, error.l3, side, to.peer, addresses)?;
+        let old = match side {
+            Side::Src => error.src,
+            Side::Dst => error.dst,
+        };
+        let change = Delta::new().replace_words(old.words(), to.peer.words());
+        A::set_address(cursor, error.l3, side, to.peer, change)?;
         if A::ICMP_PSEUDO_HEADER {
-            sum = sum.and(addresses);
+            sum = sum.and(change);
         }
     }
     let icmp = cursor.get_mut::<Icmp>(error.icmp)?;

@@ -6,7 +6,7 @@
 //! packet was: between client and endpoint on the one side of the node, between node and endpoint on the other.
 
 use lb_common::{
-    flow::Flow,
+    flow::{Flow, FlowKey},
     ip::Side,
     parse::parse_icmp_error,
     translate::{Target, translate_icmp},
@@ -20,8 +20,10 @@ use crate::{
 };
 
 /// An error that leaves: for a client, about a packet that it sent to a VIP and that went to an endpoint, or for
-/// an endpoint, about its answer to a client that it knows by another address. Only where the peer itself
-/// complains does the error come from the VIP, or that address; a router on the way keeps its name.
+/// an endpoint, about its answer to a client that it knows by another address. Where the peer itself
+/// complains the error comes from the VIP, or that address. A router on the way keeps its name, unless the client
+/// has another address: then the error goes out again by an uplink, where that very router may be the next hop, and
+/// routers drop what comes in under their own name.
 #[inline(never)]
 pub fn leaving<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
     end(translate_leaving::<A>(skb, l3))
@@ -34,7 +36,7 @@ fn translate_leaving<A: Tables>(skb: &mut Skb, l3: u16) -> Step<Verdict> {
     if flow.flags & (Flow::<A>::REPLY | Flow::<A>::SNAT) == 0 {
         return Err(Exit::NotOurs);
     }
-    let outer = if error.src == error.inner.dst {
+    let outer = if error.src == error.inner.dst || is_masqueraded::<A>(&error.inner, &flow) {
         Some(Side::Src)
     } else {
         None
@@ -47,6 +49,14 @@ fn translate_leaving<A: Tables>(skb: &mut Skb, l3: u16) -> Step<Verdict> {
     )
     .ok_or(Verdict::NotWritable)?;
     Ok(verdict(flow.flags & Flow::<A>::SNAT == 0))
+}
+
+/// Whether the client of a flow has another address behind this node, where `inner` is what the error that leaves is
+/// about.
+#[inline(always)]
+fn is_masqueraded<A: Tables>(inner: &FlowKey<A>, flow: &Flow<A>) -> bool {
+    let has_entry = |key| maps::find_flow(key).is_some_and(|it| it.flags & Flow::<A>::SNAT != 0);
+    flow.flags & Flow::<A>::SNAT != 0 || has_entry(inner)
 }
 
 /// An error that enters: from a client, about a packet that it got from a VIP, or about a packet that a client

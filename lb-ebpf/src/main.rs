@@ -95,6 +95,10 @@ pub fn clock(_: TcContext) -> i32 {
 
 /// What a program does with packets of one family, given the offset of the IP header.
 trait Hook {
+    /// Whether packets come in here. They may do so twice: what comes in by a device comes in once more by the VLAN or
+    /// macvlan on it.
+    const IS_INGRESS: bool;
+
     /// Nearly every packet's way.
     fn run<A: Tables>(skb: &mut Skb, l3: u16) -> Exit;
 
@@ -102,14 +106,12 @@ trait Hook {
     /// before 6.8 grant, which round each frame up to 32 bytes.
     fn run_rare<A: Tables>(skb: &mut Skb, l3: u16, exit: Exit) -> Exit;
 
-    /// Whether there are packets that it refuses.
-    const REFUSES: bool;
-
     #[inline(always)]
     fn family<A: Tables, const IS_ETHERNET: bool>(skb: &mut Skb, l3: u16) -> Exit {
         let exit = join_ways(Self::run::<A>(skb, l3));
         let exit = Self::run_rare::<A>(skb, l3, exit);
-        if !Self::REFUSES {
+        // Only what comes in is ever refused.
+        if !Self::IS_INGRESS {
             return exit;
         }
         match join_ways(exit) {
@@ -124,7 +126,7 @@ trait Hook {
 struct Ingress;
 
 impl Hook for Ingress {
-    const REFUSES: bool = true;
+    const IS_INGRESS: bool = true;
 
     #[inline(always)]
     fn run<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
@@ -156,7 +158,7 @@ impl Hook for Ingress {
 struct Egress;
 
 impl Hook for Egress {
-    const REFUSES: bool = false;
+    const IS_INGRESS: bool = false;
 
     #[inline(always)]
     fn run<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
@@ -186,6 +188,9 @@ impl Hook for Egress {
 #[inline(always)]
 fn enter<H: Hook, const IS_ETHERNET: bool>(ctx: TcContext) -> i32 {
     let mut skb = Skb::new(ctx);
+    if H::IS_INGRESS && skb.is_done() {
+        return TC_ACT_UNSPEC;
+    }
     let Some(l2) = skb.parse_l2::<IS_ETHERNET>() else {
         return TC_ACT_UNSPEC;
     };
@@ -208,7 +213,12 @@ fn enter<H: Hook, const IS_ETHERNET: bool>(ctx: TcContext) -> i32 {
     }
     match verdict.action() {
         // "Unspecified" rather than "ok": whatever other program is on the device has its turn too.
-        Action::Pass => TC_ACT_UNSPEC,
+        Action::Pass => {
+            if H::IS_INGRESS {
+                skb.set_done();
+            }
+            TC_ACT_UNSPEC
+        }
         Action::Drop => TC_ACT_SHOT,
         Action::Reply if IS_ETHERNET && l3 == 0 => skb.send_back_to_neighbour(),
         Action::Reply => skb.send_back(),

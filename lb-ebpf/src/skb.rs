@@ -31,6 +31,9 @@ use lb_common::{
 /// an extension or two, TCP; or an ICMP error with what it embeds.
 const HEADERS: u32 = 128;
 
+/// A note in a packet's control block, which nobody else writes there by chance.
+const DONE: u32 = 0x6475_6f6c;
+
 /// A packet in a TC program.
 pub struct Skb {
     ctx: TcContext,
@@ -97,6 +100,27 @@ impl Skb {
         };
         let first: Option<[u8; 1]> = self.cursor().read(0);
         first.is_some_and(|[first]| first >> 4 == version)
+    }
+
+    /// Whether the packet has been translated by the device below this one. Its new tuple would look like that of
+    /// a connection that went past us.
+    #[inline(always)]
+    pub fn is_done(&self) -> bool {
+        // SAFETY: the kernel gives a valid context for the run of the program.
+        let [magic, device, ..] = unsafe { (*self.ctx.skb.skb).cb };
+        magic == DONE && device != self.ifindex()
+    }
+
+    /// Says so to the device above. The note lasts no longer: it stands where IP has its own as soon as it
+    /// gets the packet.
+    #[inline(always)]
+    pub fn set_done(&mut self) {
+        let device = self.ifindex();
+        // SAFETY: as above; both words are a program's to write.
+        unsafe {
+            (*self.ctx.skb.skb).cb[0] = DONE;
+            (*self.ctx.skb.skb).cb[1] = device;
+        }
     }
 
     /// Bytes of the packet, link layer included; of a super-packet, all of it.

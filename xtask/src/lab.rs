@@ -33,6 +33,7 @@ mod overlay;
 pub mod probe;
 mod spawn;
 mod sweep;
+mod tun;
 mod wire;
 
 use std::{io::Write as _, net::SocketAddr, os::fd::OwnedFd, path::Path};
@@ -49,6 +50,7 @@ pub use self::{
     netns::Netns,
     overlay::OVERLAY,
     probe::{Answer, ProbeError, Protocol},
+    tun::Tunnel,
 };
 
 /// Whether a lab can be made here. If not, says on stderr in one line that `test` is skipped and why, past

@@ -64,6 +64,23 @@ fn an_error_from_the_endpoint_comes_from_the_vip() {
     }
 }
 
+/// As it does where the client has another address behind the node.
+#[test]
+fn an_error_from_a_router_comes_from_the_vip_if_it_shall() {
+    for net in both() {
+        for (shows, kind) in net.icmp_errors() {
+            let sent = Frame::udp(net.client, net.vip);
+            let delivered = sent.clone().to(net.endpoint());
+            let from = |ip, about| Frame::icmp(ip, net.client.ip(), *kind, about, 8);
+            let (before, after) = (from(net.router, &delivered), from(net.vip.ip(), &sent));
+            check(&net, shows, &before, &after, |bytes| {
+                let port = net.client.port();
+                rewrite_error(bytes, Side::Dst, net.vip, port, Some(Side::Src)).unwrap();
+            });
+        }
+    }
+}
+
 #[test]
 fn an_error_from_the_client_reaches_the_endpoint_about_the_packet_it_sent() {
     for net in both() {

@@ -156,6 +156,11 @@ impl Agent {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Its further arguments, from the next start on.
+    pub fn args_mut(&mut self) -> &mut Vec<String> {
+        &mut self.options.args
+    }
+
     /// Whether it runs.
     pub fn is_running(&self) -> bool {
         self.process

@@ -49,6 +49,8 @@ pub(crate) struct Kind {
     /// A vxlan between the nodes, strict reverse paths, a CNI that masquerades, and a firewall that drops what
     /// conntrack finds invalid: all at once.
     pub(crate) composed: bool,
+    /// The firewall alone.
+    pub(crate) firewall: bool,
 }
 
 impl Kind {
@@ -57,6 +59,15 @@ impl Kind {
         Self {
             mode,
             composed: false,
+            firewall: false,
+        }
+    }
+
+    /// Nothing but `mode` and the firewall, so that packets take the shortest way past it.
+    pub(crate) const fn behind_firewall(mode: Mode) -> Self {
+        Self {
+            firewall: true,
+            ..Self::plain(mode)
         }
     }
 
@@ -96,6 +107,8 @@ impl Cluster {
         if kind.composed {
             lab.lay_overlay()?;
             lab.masquerade_pods()?;
+        }
+        if kind.firewall {
             lab.drop_invalid()?;
         }
         // Kernels refuse a few datagrams a second, and no more.
@@ -137,6 +150,20 @@ impl Cluster {
         let draft = self.manifests.with_extension("draft");
         fs::write(&draft, list.to_string())?;
         fs::rename(draft, self.manifests.join(name)).context("manifests")
+    }
+
+    /// Ends the agents one after the other and starts them again, to translate packets that way.
+    pub(crate) fn restart_as(&mut self, mode: Mode) -> Result<()> {
+        for node in ["node-1", "node-2", "node-3"] {
+            let agent = self.lab.agent_mut(node);
+            agent.stop()?;
+            let args = agent.args_mut();
+            let at = args.iter().position(|arg| arg == "--xdp");
+            args[at.context("an agent without --xdp")? + 1] = mode.flag().to_owned();
+            agent.start()?;
+            agent.wait_ready()?;
+        }
+        Ok(())
     }
 
     /// The namespace of a client.
@@ -197,7 +224,7 @@ impl Cluster {
             let none = ChecksumErrors::default();
             ensure!(errors == none, "wrong checksums in {name}: {errors:?}");
         }
-        for host in self.lab.nodes().filter(|_| self.kind.composed) {
+        for host in self.lab.nodes().filter(|_| self.kind.firewall) {
             let invalid = self.lab.invalid(host)?;
             ensure!(invalid == 0, "{}: {invalid} packets invalid", host.name);
         }

@@ -23,6 +23,7 @@ fn check_composed(mode: Mode) -> Result<()> {
     let kind = Kind {
         mode,
         composed: true,
+        firewall: true,
     };
     check(kind, has_no_way).map(drop)
 }

@@ -14,14 +14,21 @@ mod cells;
 mod cluster;
 mod composition;
 mod crowd;
+mod firewall;
 mod ground;
 mod load;
+mod path_mtu;
 mod play;
 mod ports;
 mod reference;
+mod restarts;
 mod services;
 mod sources;
+#[path = "../lifecycle/stream.rs"]
+mod stream;
 mod table;
+mod tunnels;
+mod uplinks;
 
 /// Skips the test with a line if namespaces cannot be made.
 macro_rules! needs_root {

@@ -1,6 +1,7 @@
 //! Traffic in the background that notices every loss: TCP and UDP streams and new connections.
 
 use std::{
+    collections::BTreeSet,
     io::{Read as _, Write as _},
     net::{Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
     sync::{
@@ -15,7 +16,7 @@ use anyhow::{Context as _, Result, ensure};
 use xtask::lab::{Netns, Protocol, probe::Probe};
 
 /// What a stream did.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Done {
     /// Exchanges, each answered.
     pub(crate) rounds: u64,
@@ -23,6 +24,8 @@ pub(crate) struct Done {
     pub(crate) lost: u64,
     /// The slowest exchange.
     pub(crate) slowest: Duration,
+    /// UDP: the client as its endpoints saw it, address and port.
+    pub(crate) seen_as: BTreeSet<String>,
 }
 
 /// Streams that run until they are told to stop.
@@ -135,19 +138,21 @@ fn udp_requests(
     rounds: &AtomicU64,
 ) -> Result<Done> {
     udp.set_read_timeout(Some(Duration::from_millis(500)))?;
-    repeat(stop, rounds, |round| {
+    let mut seen_as = BTreeSet::new();
+    let done = repeat(stop, rounds, |round| {
         udp.send_to(&round.to_be_bytes(), to)?;
         let mut back = [0; 256];
         let Ok((length, from)) = udp.recv_from(&mut back) else {
             return Ok(false);
         };
         ensure!(from == to, "{from} answered for {to}");
-        ensure!(
-            back[..length].ends_with(&round.to_be_bytes()),
-            "wrong bytes came back"
-        );
+        let hello = back[..length].strip_suffix(&round.to_be_bytes());
+        let hello = String::from_utf8_lossy(hello.context("wrong bytes came back")?);
+        let client = hello.split_whitespace().nth(1);
+        seen_as.insert(client.context("an endpoint's line")?.to_owned());
         Ok(true)
-    })
+    })?;
+    Ok(Done { seen_as, ..done })
 }
 
 fn repeat(
@@ -176,8 +181,8 @@ pub(crate) fn who_answers(
     client: &Netns,
     frontends: &[SocketAddr],
     probes: usize,
-) -> Result<std::collections::BTreeSet<String>> {
-    let mut names = std::collections::BTreeSet::new();
+) -> Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
     for &to in frontends {
         for protocol in Protocol::BOTH {
             for _ in 0..probes {

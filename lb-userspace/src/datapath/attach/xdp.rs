@@ -16,7 +16,7 @@ use super::{
     error::{find_errno, is_gone, refused, unpinnable},
     tc::find_pinned,
 };
-use crate::datapath::{DatapathError, object::XDP_PROGRAM};
+use crate::datapath::{DatapathError, link::OpenLink, object::XDP_PROGRAM};
 
 /// What of [`Device::attached`] is about XDP.
 pub(super) const BITS: u32 =
@@ -49,9 +49,12 @@ pub(super) fn swap(program: &mut Xdp, device: &str, pin: &Path) -> Result<bool, 
     }
 }
 
-/// Takes the program off a device.
+/// Takes the program off a device, at once: the kernel takes no other mode's before it is gone.
 pub(super) fn detach(pin: &Path) {
-    // The link is held by nothing but its pin.
+    if let Ok(Some(link)) = OpenLink::open(pin) {
+        // What is detached already, with its device, is as good.
+        let _ = link.detach();
+    }
     let _ = fs::remove_file(pin);
 }
 

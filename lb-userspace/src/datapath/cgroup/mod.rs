@@ -4,7 +4,6 @@
 //! program within the link. A kernel or a container that does not let us leaves these processes without service
 //! and nobody else.
 
-mod link;
 mod root;
 
 use std::{
@@ -17,8 +16,8 @@ use aya::{
     programs::{CgroupAttachMode, CgroupSockAddr, links::FdLink},
 };
 
-use self::{link::CgroupLink, root::CgroupRoot};
-use super::{DatapathError, object, pins::Pins};
+use self::root::CgroupRoot;
+use super::{DatapathError, link::OpenLink, object, pins::Pins};
 
 /// The programs, those that tell a process whom it talks to before those that change it: what is done by halves
 /// never shows an endpoint where a VIP is expected.
@@ -83,7 +82,7 @@ fn ensure_link(
         move |source| DatapathError::Pin { path, source }
     };
     let refused = |source| object::failed(name, source);
-    if let Some(link) = CgroupLink::open(pin).map_err(at(pin))?
+    if let Some(link) = OpenLink::open(pin).map_err(at(pin))?
         && link.cgroup().map_err(at(pin))? == root.number
     {
         let fd = program.fd().map_err(refused)?;

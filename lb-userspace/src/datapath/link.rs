@@ -1,5 +1,5 @@
-//! A pinned link of a cgroup: whose it is, and another program for it: two calls of `bpf(2)` that aya does not have
-//! for this kind of link.
+//! A pinned link: whose cgroup's it is, another program for it, and its end: calls of `bpf(2)` that aya does not have,
+//! or not for links of cgroups.
 //!
 //! Within a link, the kernel exchanges the program at once (since Linux 5.7, commit 0c991ebc8c69 "bpf: Implement
 //! bpf_prog replacement for an active bpf_cgroup_link"): no call of a process meets none of them, or both.
@@ -20,6 +20,7 @@ use nix::libc;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_LINK_UPDATE: libc::c_long = 29;
+const BPF_LINK_DETACH: libc::c_long = 34;
 
 /// Where `cgroup.cgroup_id` stands in `struct bpf_link_info`, in words of 64 bits.
 const CGROUP_ID: usize = 2;
@@ -47,18 +48,23 @@ struct Update {
     old_prog_fd: u32,
 }
 
+#[repr(C)]
+struct Detach {
+    link_fd: u32,
+}
+
 const _: () = assert!(size_of::<Get>() == 16 && size_of::<Info>() == 16);
 const _: () = assert!(size_of::<Update>() == 16);
 
 /// A link, open.
-pub(super) struct CgroupLink(OwnedFd);
+pub(in crate::datapath) struct OpenLink(OwnedFd);
 
-impl CgroupLink {
+impl OpenLink {
     /// Opens what is pinned at `pin`; `None` if nothing is.
     ///
     /// # Errors
     /// The kernel's.
-    pub(super) fn open(pin: &Path) -> io::Result<Option<Self>> {
+    pub(in crate::datapath) fn open(pin: &Path) -> io::Result<Option<Self>> {
         let path = CString::new(pin.as_os_str().as_bytes())?;
         let mut attr = Get {
             pathname: path.as_ptr() as u64,
@@ -78,7 +84,7 @@ impl CgroupLink {
     ///
     /// # Errors
     /// The kernel's.
-    pub(super) fn cgroup(&self) -> io::Result<u64> {
+    pub(in crate::datapath) fn cgroup(&self) -> io::Result<u64> {
         // More than any kernel's, so that it is filled in whole; the kernel wants what it does not know to be zero.
         let mut info = [0_u64; 32];
         let mut attr = Info {
@@ -95,7 +101,7 @@ impl CgroupLink {
     ///
     /// # Errors
     /// The kernel's: the cgroup is gone, or the program is of another kind.
-    pub(super) fn update(&self, program: BorrowedFd<'_>) -> io::Result<()> {
+    pub(in crate::datapath) fn update(&self, program: BorrowedFd<'_>) -> io::Result<()> {
         let mut attr = Update {
             link_fd: number(self.0.as_raw_fd())?,
             new_prog_fd: number(program.as_raw_fd())?,
@@ -104,6 +110,18 @@ impl CgroupLink {
         };
         // SAFETY: the command takes descriptors and no pointers; both are open.
         unsafe { bpf(BPF_LINK_UPDATE, &mut attr) }.map(drop)
+    }
+
+    /// Takes it off what it is attached to, at once; without its pin alone it stays until the kernel gets round to it.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(in crate::datapath) fn detach(&self) -> io::Result<()> {
+        let mut attr = Detach {
+            link_fd: number(self.0.as_raw_fd())?,
+        };
+        // SAFETY: the command takes a descriptor and no pointer; it is open.
+        unsafe { bpf(BPF_LINK_DETACH, &mut attr) }.map(drop)
     }
 }
 

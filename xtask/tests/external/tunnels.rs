@@ -1,0 +1,165 @@
+//! Uplinks without link layer, as WireGuard's and IPIP's are: node ports are reached through them, answers go back
+//! through them, and so do refusals.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    slice,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use xtask::lab::{Lab, Netns, Protocol, Tunnel, probe::Probe};
+
+use crate::{
+    cluster::{Cluster, Kind, Mode},
+    needs_root,
+    reference::{Endpoint, Frontend, Policy},
+    services::Numbered,
+};
+
+const TUNNEL: &str = "tun0";
+/// Networks of the tunnel; the node is number 1, whoever is at its other end number 2.
+const NETWORKS: [&str; 2] = ["198.18.7.0/24", "2001:db8:18::/64"];
+const NEAR: [&str; 2] = ["198.18.7.1", "2001:db8:18::1"];
+const FAR: [&str; 2] = ["198.18.7.2", "2001:db8:18::2"];
+
+/// A tunnel from `node-1` to another namespace, with addresses at both ends.
+fn lay(lab: &Lab, to: &Netns) -> Result<Tunnel> {
+    let node = &lab.node("node-1").netns;
+    let tunnel = Tunnel::lay(TUNNEL, [node, to])?;
+    for (netns, [v4, v6]) in [(node, NEAR), (to, FAR)] {
+        for line in [
+            &format!("link set {TUNNEL} up mtu 1400"),
+            &format!("addr add {v4}/24 dev {TUNNEL}"),
+            &format!("addr add {v6}/64 dev {TUNNEL} nodad"),
+        ] {
+            let words: Vec<&str> = ["ip"].into_iter().chain(line.split(' ')).collect();
+            lab.exec(netns, &words)?;
+        }
+    }
+    Ok(tunnel)
+}
+
+fn parsed(addresses: [&str; 2], v6: bool) -> Result<IpAddr> {
+    addresses[usize::from(v6)].parse().context("an address")
+}
+
+/// One whose endpoint is on the node, one whose endpoint is on another, one with a closed port, and one with nobody.
+fn services() -> [Numbered; 4] {
+    let service = |number, name, endpoints: &[Endpoint]| {
+        Numbered::new(number, name, Policy::Cluster, endpoints)
+    };
+    let pod = |node, number| [Endpoint::Pod { node, number }];
+    [
+        service(1, "here", &pod(1, 10)),
+        service(2, "far", &pod(3, 10)),
+        service(3, "closed", &pod(3, 100)),
+        service(4, "nobody", &[]),
+    ]
+}
+
+/// A client at the other end of a tunnel.
+fn come_through(mode: Mode) -> Result<()> {
+    let services = services();
+    let args = ["--nodeport-addresses", &NETWORKS.join(",")];
+    let cluster = Cluster::start(Kind::plain(mode), &services, &args)?;
+    let (lab, outside) = (&cluster.lab, &cluster.lab.outside().netns);
+    let _tunnel = lay(lab, outside)?;
+    let nodes = cluster.node_addresses()?;
+    let patience = std::time::Duration::from_secs(1);
+    let is_served = || {
+        let [first, second] =
+            NEAR.map(|near| SocketAddr::new(near.parse().expect("an address"), 30_001));
+        let answers = |to| Probe::new(Protocol::Tcp, to).run_in(outside).is_ok();
+        Ok(answers(first) && answers(second))
+    };
+    ensure!(lab.wait_until(patience, is_served)?, "not within a second");
+    for v6 in [false, true] {
+        let (own, near) = (parsed(FAR, v6)?, parsed(NEAR, v6)?);
+        for protocol in Protocol::BOTH {
+            let probe = |service: &Numbered| {
+                let to = (near, service.node_port()).into();
+                Probe::new(protocol, to).connected().length(1000)
+            };
+            // Also that the first packet of a flow is as good as the next.
+            let here = probe(&services[0]).attempts(1).run_in(outside)?;
+            ensure!(here.client.ip() == own, "{here:?}");
+            let far = probe(&services[1]).attempts(1).run_in(outside)?;
+            ensure!(nodes[&1].contains(&far.client.ip()), "{far:?}");
+            for service in &services[2..] {
+                let error = probe(service).attempts(1).run_in(outside);
+                let error = error.expect_err("nobody serves there");
+                ensure!(
+                    error.source.kind() == io::ErrorKind::ConnectionRefused,
+                    "{}: {error}",
+                    service.name
+                );
+            }
+        }
+        for service in &services[..2] {
+            let to = (near, service.node_port()).into();
+            let bulk = Probe::new(Protocol::Tcp, to).length(1 << 20);
+            bulk.run_in(outside).context("bulk")?;
+        }
+    }
+    cluster.check_counters()
+}
+
+#[test]
+fn a_client_behind_a_tunnel_is_served_and_refused_through_tc() -> Result<()> {
+    needs_root!();
+    come_through(Mode::Tc)
+}
+
+#[test]
+fn a_client_behind_a_tunnel_is_served_and_refused_where_the_other_uplink_has_xdp() -> Result<()> {
+    needs_root!();
+    come_through(Mode::Native)
+}
+
+/// An endpoint behind a tunnel: clients from outside get the tunnel's address.
+fn go_through(mode: Mode) -> Result<()> {
+    let service = &services()[1];
+    let cluster = Cluster::start(Kind::plain(mode), slice::from_ref(service), &[])?;
+    let (lab, outside) = (&cluster.lab, &cluster.lab.outside().netns);
+    let _tunnel = lay(lab, &lab.node("node-3").netns)?;
+    let pod = lab.pod("pod-3-10").addresses;
+    for (ip, via) in pod.both().into_iter().zip(FAR) {
+        let (to, node) = (ip.to_string(), lab.node("node-1"));
+        lab.exec(node, &["ip", "route", "replace", &to, "via", via])?;
+    }
+    for v6 in [false, true] {
+        let (to, near) = (
+            service.socket(Frontend::NodePort { node: 1 }, v6),
+            parsed(NEAR, v6)?,
+        );
+        let given = || -> Result<bool> {
+            let answer = Probe::new(Protocol::Tcp, to).run_in(outside)?;
+            Ok(answer.client.ip() == near)
+        };
+        let patience = std::time::Duration::from_secs(1);
+        ensure!(lab.wait_until(patience, given)?, "not as {near}");
+        for protocol in Protocol::BOTH {
+            let probe = Probe::new(protocol, to).length(1000).attempts(1);
+            let answer = probe.run_in(outside)?;
+            ensure!(answer.client.ip() == near, "{answer:?}");
+        }
+        // The tunnel's MTU is smaller than the client's.
+        let bulk = Probe::new(Protocol::Tcp, to).length(1 << 20);
+        bulk.run_in(outside).context("bulk")?;
+    }
+    cluster.check_counters()
+}
+
+#[test]
+fn an_endpoint_behind_a_tunnel_sees_the_tunnels_address_through_tc() -> Result<()> {
+    needs_root!();
+    go_through(Mode::Tc)
+}
+
+#[test]
+fn an_endpoint_behind_a_tunnel_sees_the_tunnels_address_where_clients_come_in_by_xdp() -> Result<()>
+{
+    needs_root!();
+    go_through(Mode::Native)
+}
