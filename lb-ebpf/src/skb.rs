@@ -107,20 +107,15 @@ impl Skb {
     #[inline(always)]
     pub fn is_done(&self) -> bool {
         // SAFETY: the kernel gives a valid context for the run of the program.
-        let [magic, device, ..] = unsafe { (*self.ctx.skb.skb).cb };
-        magic == DONE && device != self.ifindex()
+        unsafe { (*self.ctx.skb.skb).cb[0] == DONE }
     }
 
     /// Says so to the device above. The note lasts no longer: it stands where IP has its own as soon as it
     /// gets the packet.
     #[inline(always)]
     pub fn set_done(&mut self) {
-        let device = self.ifindex();
-        // SAFETY: as above; both words are a program's to write.
-        unsafe {
-            (*self.ctx.skb.skb).cb[0] = DONE;
-            (*self.ctx.skb.skb).cb[1] = device;
-        }
+        // SAFETY: as above; the word is a program's to write.
+        unsafe { (*self.ctx.skb.skb).cb[0] = DONE };
     }
 
     /// Bytes of the packet, link layer included; of a super-packet, all of it.

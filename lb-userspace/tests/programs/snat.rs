@@ -264,7 +264,8 @@ fn icmp_errors_about_either_side_are_translated_at_both_hooks_rule_97() {
                 let left = inside.clone().from(node);
                 let about_left = Frame::icmp(router, net.router, kind, &left, keep);
                 let about_inside = Frame::icmp(router, net.client.ip(), kind, &inside, keep);
-                let about_sent = Frame::icmp(router, net.client.ip(), kind, &sent, keep);
+                // Not by the router's own name: it may be the next hop.
+                let about_sent = Frame::icmp(net.vip.ip(), net.client.ip(), kind, &sent, keep);
                 let to_client = Verdict::IcmpToClient;
                 kernel.check(
                     "in",
@@ -282,24 +283,17 @@ fn icmp_errors_about_either_side_are_translated_at_both_hooks_rule_97() {
                 let answer = Frame::of(proto, net.endpoint(), node, flag::ACK);
                 let inside = answer.clone().to(net.client);
                 let told = inside.clone().from(net.vip);
-                let client = net.client.ip();
-                let about_told = Frame::icmp(client, net.vip.ip(), kind, &told, keep);
-                let about_inside = Frame::icmp(client, net.endpoint().ip(), kind, &inside, keep);
-                let about_answer =
-                    Frame::icmp(net.router, net.endpoint().ip(), kind, &answer, keep);
-                let to_endpoint = Verdict::IcmpToEndpoint;
-                kernel.check(
-                    "in",
-                    Ingress,
-                    &about_told,
-                    Becomes(&about_inside, to_endpoint),
-                );
-                kernel.check(
-                    "out",
-                    Egress,
-                    &about_inside,
-                    Becomes(&about_answer, to_endpoint),
-                );
+                for who in [net.client.ip(), router] {
+                    let about_told = Frame::icmp(who, net.vip.ip(), kind, &told, keep);
+                    let about_inside = Frame::icmp(who, net.endpoint().ip(), kind, &inside, keep);
+                    let about_answer =
+                        Frame::icmp(net.router, net.endpoint().ip(), kind, &answer, keep);
+                    let to_endpoint = Verdict::IcmpToEndpoint;
+                    let entered = Becomes(&about_inside, to_endpoint);
+                    kernel.check("in", Ingress, &about_told, entered);
+                    let left = Becomes(&about_answer, to_endpoint);
+                    kernel.check("out", Egress, &about_inside, left);
+                }
             }
         }
     }
