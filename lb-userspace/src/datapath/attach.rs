@@ -163,6 +163,7 @@ impl Attacher {
     /// changes are acted on.
     pub fn settle(&mut self) -> bool {
         let (mut left, mut is_done) = (STEP, true);
+        self.clear_way_for_xdp();
         for (index, wanted) in wanted(&self.host, &self.rules) {
             let before = self.done.get(&index);
             let before = match before {
@@ -221,6 +222,33 @@ impl Attacher {
             self.done.insert(index, done);
         }
         is_done
+    }
+
+    /// Takes off all XDP that the agent before this one has left, if a device is to have another mode: the kernel
+    /// refuses that to one on which another device stands that has any.
+    fn clear_way_for_xdp(&mut self) {
+        let on = Device::XDP_NATIVE | Device::XDP_GENERIC;
+        let mut left = Vec::new();
+        for (index, wanted) in wanted(&self.host, &self.rules) {
+            let attached = self.devices.attached(index);
+            if let Wanted::Attach(plan) = wanted
+                && !self.done.contains_key(&index)
+                && attached & on != 0
+            {
+                left.push((index, plan, attached));
+            }
+        }
+        let mut left_as = left.iter().map(|(_, plan, attached)| (plan, attached));
+        if left_as.all(|(plan, attached)| xdp::is_as_wanted(attached & xdp::BITS, plan.xdp)) {
+            return;
+        }
+        for (index, plan, attached) in left {
+            // First what others must know before they redirect packets to it.
+            match self.tell(index, &plan, attached & !xdp::BITS) {
+                Ok(()) => xdp::detach(&self.pin(index, xdp::SUFFIX)),
+                Err(error) => tracing::error!(index, "XDP stays as it was: {error}"),
+            }
+        }
     }
 
     /// Leaves no half of it behind, unless it stands in for what an agent before this one has attached.

@@ -16,6 +16,7 @@ mod composition;
 mod crowd;
 mod firewall;
 mod ground;
+mod jumbo;
 mod load;
 mod path_mtu;
 mod play;
