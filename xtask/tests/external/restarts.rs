@@ -109,8 +109,12 @@ fn lost(lab: &Lab, netns: &Netns) -> Result<u64> {
         let words = text.split_whitespace();
         let values = words.filter_map(|word| word.strip_prefix(name));
         let last = values.map(|value| value.rsplit('/').next().unwrap_or(value));
-        last.map(|number| number.parse().with_context(|| format!("{name}{number}")))
-            .sum()
+        last.map(|number| {
+            number
+                .parse::<u64>()
+                .with_context(|| format!("{name}{number}"))
+        })
+        .sum()
     };
     Ok(sum("retrans:")?.saturating_sub(sum("dsack_dups:")?))
 }
