@@ -40,14 +40,9 @@ fn forget_neighbours(cluster: &Cluster) -> Result<()> {
     for node in NODES.map(|node| cluster.lab.node(node)) {
         cluster.lab.exec(node, &["ip", "neigh", "flush", "all"])?;
     }
-    let pods = cluster.lab.pods();
-    pods.map(|pod| {
-        cluster
-            .lab
-            .exec(pod, &["ip", "neigh", "flush", "all"])
-            .map(drop)
-    })
-    .collect()
+    let flush = ["ip", "neigh", "flush", "all"];
+    let mut pods = cluster.lab.pods();
+    pods.try_for_each(|pod| cluster.lab.exec(pod, &flush).map(drop))
 }
 
 fn is_nothing_invalid(cluster: &Cluster, what: &dyn Fn() -> String) -> Result<()> {

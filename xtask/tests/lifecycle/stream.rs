@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, ensure};
 use xtask::lab::{Netns, Protocol, probe::Probe};
 
 /// What a stream did.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Done {
     /// Exchanges, each answered.
     pub(crate) rounds: u64,
@@ -24,8 +24,6 @@ pub(crate) struct Done {
     pub(crate) lost: u64,
     /// The slowest exchange.
     pub(crate) slowest: Duration,
-    /// UDP: the client as its endpoints saw it, address and port.
-    pub(crate) seen_as: BTreeSet<String>,
 }
 
 /// Streams that run until they are told to stop.
@@ -138,8 +136,8 @@ fn udp_requests(
     rounds: &AtomicU64,
 ) -> Result<Done> {
     udp.set_read_timeout(Some(Duration::from_millis(500)))?;
-    let mut seen_as = BTreeSet::new();
-    let done = repeat(stop, rounds, |round| {
+    let mut seen_as = None;
+    repeat(stop, rounds, |round| {
         udp.send_to(&round.to_be_bytes(), to)?;
         let mut back = [0; 256];
         let Ok((length, from)) = udp.recv_from(&mut back) else {
@@ -149,10 +147,11 @@ fn udp_requests(
         let hello = back[..length].strip_suffix(&round.to_be_bytes());
         let hello = String::from_utf8_lossy(hello.context("wrong bytes came back")?);
         let client = hello.split_whitespace().nth(1);
-        seen_as.insert(client.context("an endpoint's line")?.to_owned());
+        let client = client.context("an endpoint's line")?;
+        let first = seen_as.get_or_insert_with(|| client.to_owned());
+        ensure!(client == first, "seen as {first}, then as {client}");
         Ok(true)
-    })?;
-    Ok(Done { seen_as, ..done })
+    })
 }
 
 fn repeat(
