@@ -107,15 +107,21 @@ impl Skb {
     #[inline(always)]
     pub fn is_done(&self) -> bool {
         // SAFETY: the kernel gives a valid context for the run of the program.
-        unsafe { (*self.ctx.skb.skb).cb[0] == DONE }
+        let [note, device, ..] = unsafe { (*self.ctx.skb.skb).cb };
+        // A test run repeats with the packet that the run before has left: that is no device above.
+        note == DONE && device != self.ifindex()
     }
 
     /// Says so to the device above. The note lasts no longer: it stands where IP has its own as soon as it
     /// gets the packet.
     #[inline(always)]
     pub fn set_done(&mut self) {
-        // SAFETY: as above; the word is a program's to write.
-        unsafe { (*self.ctx.skb.skb).cb[0] = DONE };
+        let device = self.ifindex();
+        // SAFETY: as above; both words are a program's to write.
+        unsafe {
+            (*self.ctx.skb.skb).cb[0] = DONE;
+            (*self.ctx.skb.skb).cb[1] = device;
+        }
     }
 
     /// Bytes of the packet, link layer included; of a super-packet, all of it.
