@@ -25,7 +25,7 @@ fn check_composed(mode: Mode) -> Result<()> {
         composed: true,
         firewall: true,
     };
-    check(kind, has_no_way).map(drop)
+    check(kind, &[], has_no_way).map(drop)
 }
 
 #[test]

@@ -17,12 +17,12 @@ use crate::{
     services::{Numbered, name, place},
 };
 
-/// Plays all cells in a cluster of this kind and compares.
-pub(crate) fn check(kind: Kind, skip: impl Fn(&Cell) -> bool) -> Result<Cluster> {
+/// Plays all cells in a cluster of this kind, whose agents get further arguments, and compares.
+pub(crate) fn check(kind: Kind, args: &[&str], skip: impl Fn(&Cell) -> bool) -> Result<Cluster> {
     let services = services();
     let mut cells = cells(&services, &kind.surroundings());
     cells.retain(|cell| !skip(cell));
-    let cluster = Cluster::start(kind, &services, &[])?;
+    let cluster = Cluster::start(kind, &services, args)?;
     let outcomes = play(&cluster, &services, &cells)?;
     let nodes = cluster.node_addresses()?;
     let own = |client: Client| match client {
@@ -126,8 +126,8 @@ fn report(services: &[Numbered], all: &[Cell], wrong: &[(&Cell, String)]) -> Str
     text
 }
 
-fn check_mode(mode: Mode) -> Result<()> {
-    let cluster = check(Kind::plain(mode), |_| false)?;
+fn check_mode(mode: Mode, args: &[&str]) -> Result<()> {
+    let cluster = check(Kind::plain(mode), args, |_| false)?;
     // Not the TC programs alone, under another name.
     let moved = cluster.verdict("xdp-to-endpoint")?;
     let is_xdp = mode != Mode::Tc;
@@ -138,19 +138,27 @@ fn check_mode(mode: Mode) -> Result<()> {
 #[test]
 fn every_client_is_served_through_tc_as_the_rules_say() -> Result<()> {
     needs_root!();
-    check_mode(Mode::Tc)
+    check_mode(Mode::Tc, &[])
 }
 
 #[test]
 fn every_client_is_served_through_generic_xdp_as_the_rules_say() -> Result<()> {
     needs_root!();
-    check_mode(Mode::Generic)
+    check_mode(Mode::Generic, &[])
 }
 
 #[test]
 fn every_client_is_served_through_native_xdp_as_the_rules_say() -> Result<()> {
     needs_root!();
-    check_mode(Mode::Native)
+    check_mode(Mode::Native, &[])
+}
+
+/// All that skips the stack, with XDP before it, and what has to go by the stack all the same.
+#[test]
+fn every_client_is_served_past_the_stack_as_the_rules_say() -> Result<()> {
+    needs_root!();
+    check_mode(Mode::Tc, &["--host-routing", "bpf"])?;
+    check_mode(Mode::Native, &["--host-routing", "bpf"])
 }
 
 #[test]
