@@ -49,26 +49,19 @@ fn to_endpoint<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<Verdict>
             }
             flow
         }
-        Some(_) => return Err(Exit::NotOurs),
-        None => match find_other(skb, packet)? {
-            Some(flow) => flow,
-            None => return Err(Exit::NotOurs),
-        },
+        _ => find_other(skb, packet)?,
     };
     forward(skb, packet, flow)
 }
 
 /// The flow of a packet that is addressed to no frontend.
 #[inline(always)]
-fn find_other<A: Tables>(
-    skb: &mut Skb,
-    packet: &Transport<A>,
-) -> Step<Option<&'static mut Flow<A>>> {
+fn find_other<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<&'static mut Flow<A>> {
     if snat::may_be_answer(packet)
         && let Some(flow) = snat::find_undo(packet)
     {
         snat::go_back(packet, flow)?;
-        return Ok(Some(flow));
+        return Ok(flow);
     }
     if config::skips_stack() {
         fast::to_client(skb, packet)?;
@@ -77,13 +70,13 @@ fn find_other<A: Tables>(
         return Err(Exit::Vip);
     }
     if !packet.is_tcp() {
-        return Ok(None);
+        return Err(Exit::NotOurs);
     }
     if vips::may_be_node_port(packet) {
         return Err(Exit::Vip);
     }
     moved::ensure_flow(packet)?;
-    Ok(Some(find_flow(packet)?))
+    Ok(find_flow(packet)?)
 }
 
 /// Sends a packet of `flow` on its way.
