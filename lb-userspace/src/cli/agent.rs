@@ -105,6 +105,8 @@ pub(super) fn run(arguments: AgentArguments, pins: Pins) -> anyhow::Result<()> {
         max_slots,
         max_flows,
         max_affinity,
+        max_sockets,
+        max_source_ranges,
     } = datapath;
     let options = Options {
         configuration,
@@ -132,7 +134,8 @@ pub(super) fn run(arguments: AgentArguments, pins: Pins) -> anyhow::Result<()> {
             slots: max_slots,
             flows: max_flows,
             affinity: max_affinity,
-            ..Sizes::default()
+            sockets: max_sockets,
+            sources: max_source_ranges,
         },
         tcp_reset_dead: tcp_reset_dead_endpoints,
         datapath_log,

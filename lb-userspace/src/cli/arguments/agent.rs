@@ -89,12 +89,18 @@ pub struct DatapathArguments {
     /// Endpoint slots per family; a change needs room for a service's endpoints twice
     #[arg(long, value_name = "N", default_value_t = 524_288, value_parser = clap::value_parser!(u32).range(1..=67_108_864))]
     pub max_slots: u32,
-    /// Flow entries per family; a connection needs two
+    /// Flow entries per family; a connection needs two, with another client address four
     #[arg(long, value_name = "N", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(64..=67_108_864))]
     pub max_flows: u32,
     /// Clients that session affinity is remembered for, per family
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(64..=67_108_864))]
     pub max_affinity: u32,
+    /// Entries for sockets of the node's own processes, per family; one needs two for each address it calls
+    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(64..=67_108_864))]
+    pub max_sockets: u32,
+    /// Source ranges of load balancers there can be, per family
+    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(64..=67_108_864))]
+    pub max_source_ranges: u32,
 }
 
 /// What is logged. Without any of these it is what `--config` says, else `info` as text.
