@@ -149,6 +149,8 @@ impl<A> Flow<A> {
     pub const XDP: u16 = 1 << 12;
     /// Forward and reply: packets skip the stack, in both directions; decided with the first one.
     pub const FAST: u16 = 1 << 13;
+    /// Undo, with [`Flow::XDP`]: the endpoint's side completes checksums, so that they can be mended.
+    pub const COMPLETE: u16 = 1 << 14;
     /// What tells the other kinds of entry from a forward one.
     pub const NOT_FORWARD: u16 = Self::REPLY | Self::SNAT | Self::UNDO;
 

@@ -115,13 +115,14 @@ fn read<A: Tables>(buff: &mut Buff) -> Option<Transport<A>> {
         return None;
     };
     // SCTP's checksum takes more than a packet's way should be long.
-    if packet.is_fragment() || packet.is_sctp() || !is_mendable(buff, &packet) {
+    if packet.is_fragment() || packet.is_sctp() {
         return None;
     }
     Some(packet)
 }
 
-/// Whether the transport checksum is there to be mended.
+/// Whether the transport checksum is there to be mended. Asked of the first packet of each side: whoever has completed
+/// one completes all, and a complete one may by chance look as if it were not.
 #[inline(never)]
 fn is_mendable<A: Tables>(buff: &mut Buff, packet: &Transport<A>) -> bool {
     is_complete(&buff.cursor(), packet) == Some(true)
@@ -196,6 +197,12 @@ fn answer<A: Tables>(buff: &mut Buff) -> End {
 fn to_client<A: Tables>(buff: &mut Buff, packet: &Transport<A>) -> Option<End> {
     let tuple = &packet.tuple;
     let undo = snat::find_undo(packet).filter(|undo| undo.flags & Flow::<A>::XDP != 0)?;
+    if undo.flags & Flow::<A>::COMPLETE == 0 {
+        if !is_mendable(buff, packet) {
+            return None;
+        }
+        undo.flags |= Flow::<A>::COMPLETE;
+    }
     let reply_key = undo.snat_key(tuple).reversed();
     let reply = twin::find_reply(&reply_key)?;
     if reply.flags & Flow::<A>::AWAITS_SYN_ACK != 0 {
@@ -228,6 +235,10 @@ fn begin<A: Tables>(buff: &mut Buff, is_taken: bool) -> End {
     let Some(packet) = read::<A>(buff) else {
         return End::Pass;
     };
+    // Before anything is remembered: such a flow is the stack's.
+    if !is_mendable(buff, &packet) {
+        return End::Pass;
+    }
     let Some(frontend) = frontend_of(&packet) else {
         return End::Pass;
     };

@@ -251,6 +251,25 @@ fn packets_of_one_flow_may_take_either_way_in_any_order() {
     }
 }
 
+/// The bytes of a packet whose checksum a device was to complete.
+fn partial(frame: &Frame) -> Vec<u8> {
+    let (l3, l4) = (frame.l3(), frame.l4());
+    let mut bytes = frame.bytes();
+    let addresses = match frame.src {
+        SocketAddr::V4(_) => l3 + 12..l3 + 20,
+        SocketAddr::V6(_) => l3 + 8..l3 + 40,
+    };
+    let length = u32::try_from(bytes.len() - l4).unwrap();
+    let start = u32::from(frame.proto()) + length;
+    let sum = bytes[addresses].chunks(2).fold(start, |sum, pair| {
+        sum + u32::from(u16::from_be_bytes([pair[0], pair[1]]))
+    });
+    let [.., high, low] = ((sum & 0xffff) + (sum >> 16)).to_be_bytes();
+    let field = l4 + if frame.proto() == TCP { 16 } else { 6 };
+    bytes[field..field + 2].copy_from_slice(&[high, low]);
+    bytes
+}
+
 #[test]
 fn a_checksum_that_is_left_to_a_device_is_left_to_the_stack() {
     let Some(mut kernel) = load() else {
@@ -258,25 +277,22 @@ fn a_checksum_that_is_left_to_a_device_is_left_to_the_stack() {
     };
     for net in both() {
         for proto in [TCP, UDP] {
-            talk(&mut kernel, "opens", &net, proto, flag::SYN);
-            let sent = Frame::of(proto, net.client, net.vip, flag::ACK);
-            let (l3, l4) = (sent.l3(), sent.l4());
-            let mut bytes = sent.bytes();
-            let addresses = if net.is_v6 {
-                l3 + 8..l3 + 40
-            } else {
-                l3 + 12..l3 + 20
-            };
-            let length = u16::try_from(bytes.len() - l4).unwrap();
-            let sum = bytes[addresses]
-                .chunks(2)
-                .fold(u32::from(proto) + u32::from(length), |sum, pair| {
-                    sum + u32::from(u16::from_be_bytes([pair[0], pair[1]]))
-                });
-            let [.., high, low] = ((sum & 0xffff) + (sum >> 16)).to_be_bytes();
-            let field = l4 + if proto == TCP { 16 } else { 6 };
-            bytes[field..field + 2].copy_from_slice(&[high, low]);
-            passes(&mut kernel, "partial", &bytes);
+            let sent = Frame::of(proto, net.neighbour, net.vip, flag::SYN);
+            passes(&mut kernel, "a client's", &partial(&sent));
+            assert_eq!(kernel.flows.get((net.neighbour, net.vip, proto)), None);
+
+            let sent = Frame::of(proto, net.client, net.vip, flag::SYN);
+            let (action, ..) = run(&mut kernel, &sent.bytes());
+            assert_eq!(action, REDIRECT, "{}", net.name);
+            let snat = (net.client, net.endpoint(), proto);
+            let node = kernel.flows.get(snat).unwrap().peer;
+            let answer = Frame::of(proto, net.endpoint(), node, flag::SYN | flag::ACK);
+            passes(&mut kernel, "an endpoint's", &partial(&answer));
+            talk(&mut kernel, "whole ones", &net, proto, flag::SYN);
+            // From then on one that looks so by chance is sent on.
+            let by_chance = Frame::of(proto, net.endpoint(), node, flag::ACK);
+            let (action, ..) = run(&mut kernel, &partial(&by_chance));
+            assert_eq!(action, REDIRECT, "{}", net.name);
         }
     }
 }
