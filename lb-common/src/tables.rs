@@ -12,7 +12,7 @@ use crate::address::{Address, Family, V4, V6};
 
 /// Version of every layout in this module and in [`crate::flow`]: part of the pin directory's name, so
 /// that an agent never interprets maps that another version made.
-pub const SCHEMA_VERSION: u32 = 3;
+pub const SCHEMA_VERSION: u32 = 4;
 
 /// What a client addresses: the key of `FRONTENDS_V4` and `FRONTENDS_V6`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

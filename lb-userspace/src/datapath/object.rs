@@ -4,7 +4,7 @@
 //! reason to throw away what is served: the pinned map stays, and the size is told to take effect after
 //! a clean-up.
 
-use std::io;
+use std::{io, thread, time::Duration};
 
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
@@ -23,7 +23,10 @@ use super::{DatapathError, pins::Pins, snat_ports::SnatPorts};
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-ebpf.o"));
 
 /// How often a program is offered to the kernel when signals come in between.
-const LOAD_TRIES: usize = 5;
+const LOAD_TRIES: u32 = 50;
+/// How long to wait in between: whoever interrupts five times within a few milliseconds (a freezer did) is
+/// done after a while.
+const LOAD_PAUSE: Duration = Duration::from_millis(20);
 
 /// How many entries the maps have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,6 +225,7 @@ pub(super) fn try_to_load(
             Err(ProgramError::LoadError { io_error, .. })
                 if io_error.kind() == io::ErrorKind::WouldBlock =>
             {
+                thread::sleep(LOAD_PAUSE);
                 result = load();
             }
             _ => break,
