@@ -27,7 +27,7 @@ use crate::lab::{
 };
 
 /// How long all nodes may take to follow a change: machines that compile something else are slow.
-const FOLLOW: Duration = Duration::from_secs(120);
+const FOLLOW: Duration = Duration::from_secs(300);
 
 /// Something to do.
 type Action = fn(&mut Director) -> Result<()>;

@@ -14,19 +14,21 @@ use anyhow::Result;
 
 use super::{
     datagram::{self, Patience},
+    echo,
     judge::{Call, Outcome, Sentence},
     ledger::Kind,
     random::Random,
     scene::{STICKY, Scene},
+    service::Service,
     stream::Stream,
 };
 use crate::lab::{
     Lab, Netns, Protocol,
-    reference::{self, Client, Fate},
+    reference::{self, Client, Fate, Policy},
 };
 
 /// How long a client waits for what is to come: a machine that compiles something else is slow.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(40);
 /// How long for what is not to come.
 const SILENCE: Duration = Duration::from_millis(1200);
 /// Ports that all clients use alike: several clients with one port to one endpoint, and one client with one port to
@@ -62,13 +64,14 @@ type Work = fn(&mut Worker);
 /// # Errors
 /// If a namespace cannot be entered or a thread not be started.
 pub(super) fn start(lab: &Lab, scene: &Arc<Scene>) -> Result<Vec<JoinHandle<()>>> {
-    let kinds: [(&str, Work); 6] = [
+    let kinds: [(&str, Work); 7] = [
         ("mixed-1", mixed),
         ("mixed-2", mixed),
         ("sticky", sticky),
         ("talk", talk),
         ("transfer", transfer),
         ("one-socket", one_socket),
+        ("ping", ping),
     ];
     let mut threads = Vec::new();
     for client in clients() {
@@ -167,7 +170,7 @@ impl Worker {
         let patience = match fate {
             Fate::Answered(_) => Patience {
                 each: Duration::from_secs(2),
-                attempts: 8,
+                attempts: 15,
             },
             _ => Patience {
                 each: SILENCE,
@@ -339,6 +342,29 @@ fn transfer(worker: &mut Worker) {
     worker.pause(200, 2000);
 }
 
+/// An echo request of a pod to a ClusterIP, whether or not there is one.
+fn ping(worker: &mut Worker) {
+    let is_pod = matches!(worker.client, Client::Pod { number: 100, .. });
+    if !worker.scene.served.echo || !is_pod {
+        return worker.scene.pause(Duration::from_secs(3600));
+    }
+    let number = *worker.random.one(&[1, 2, 8, 9, 10, 10]);
+    let service = Service::new(number, Policy::Cluster, &[]);
+    let to = *worker.random.one(&service.cluster_ips());
+    let begin = Instant::now();
+    let about = format!("{} to {to}", worker.client);
+    let sentence = match echo::patiently(to, &mut worker.random) {
+        Ok((is_answered, resent)) => {
+            worker.scene.ledger().count(Kind::Echo, 0, resent);
+            let span = (begin, Instant::now());
+            echo::judge(&worker.scene.history(), number, span, is_answered)
+        }
+        Err(error) => Sentence::Wrong(error.to_string()),
+    };
+    worker.scene.note(Kind::Echo, &about, sentence);
+    worker.pause(200, 1500);
+}
+
 /// The node that translates whatever a port of [`SHARED_PORTS`] is used for.
 ///
 /// Where a client's address is kept, two nodes that translate for one client with one port to one endpoint make flows
@@ -367,7 +393,7 @@ fn one_socket(worker: &mut Worker) {
     };
     let patience = Patience {
         each: Duration::from_secs(2),
-        attempts: 8,
+        attempts: 15,
     };
     for _ in 0..worker.random.between(2, 20) {
         for (call, _) in &calls {

@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::Director;
+use crate::soak::stage::PATIENCE;
 
 /// Without warning.
 pub(super) fn kill(director: &mut Director) -> Result<()> {
@@ -54,6 +55,6 @@ pub(super) fn meanwhile(director: &mut Director) -> Result<()> {
 fn start(director: &mut Director, node: &str) -> Result<()> {
     let agent = director.stage.lab.agent_mut(node);
     agent.start()?;
-    agent.wait_ready()?;
+    agent.wait_ready_for(PATIENCE)?;
     director.follow()
 }
