@@ -149,6 +149,7 @@ impl Stage {
                 v6,
                 protocol: Protocol::Udp,
                 to,
+                port: 0,
             };
             let patience = Patience {
                 each: Duration::from_secs(1),

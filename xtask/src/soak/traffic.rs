@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -33,12 +34,12 @@ const PATIENCE: Duration = Duration::from_secs(40);
 const SILENCE: Duration = Duration::from_millis(1200);
 /// Ports that all clients use alike: several clients with one port to one endpoint, and one client with one port to
 /// several VIPs.
-const SHARED_PORTS: std::ops::Range<usize> = 20_000..20_060;
+const SHARED_PORTS: Range<usize> = 20_000..20_060;
 /// Ports of datagram sockets with one question each, one after the other, so that none is used again before its flow
 /// is forgotten; see [`translator_of`].
-const PORTS: std::ops::Range<usize> = 33_000..60_000;
+const PORTS: Range<usize> = 33_000..60_000;
 /// The same for TCP.
-const SHARED_TCP_PORTS: std::ops::Range<usize> = 24_000..24_400;
+const SHARED_TCP_PORTS: Range<usize> = 24_000..24_400;
 
 /// Everyone who calls.
 pub(super) fn clients() -> Vec<Client> {
@@ -128,20 +129,19 @@ impl Worker {
     /// One connection with one question.
     fn short(&mut self, kind: Kind, call: &Call, fate: &Fate) -> Option<Outcome> {
         let begin = Instant::now();
-        let port = match self.random.chance(30) {
-            true => to_port(
-                self.random
-                    .between(SHARED_TCP_PORTS.start, SHARED_TCP_PORTS.end),
-            ),
-            false => 0,
-        };
+        let mut call = *call;
+        if self.random.chance(30) {
+            let Range { start, end } = SHARED_TCP_PORTS;
+            call.port = to_port(self.random.between(start, end));
+        }
+        let call = &call;
         let patience = match fate {
             Fate::Answered(_) | Fate::Refused => PATIENCE,
             _ => SILENCE,
         };
-        let outcome = match Stream::open(call, port, patience) {
+        let outcome = match Stream::open(call, patience) {
             // The port is in use by an earlier connection of ours.
-            Err(Outcome::Failed(_)) if port != 0 => return None,
+            Err(Outcome::Failed(_)) if call.port != 0 => return None,
             Err(outcome) => outcome,
             Ok(mut stream) => {
                 let length = self.random.between(1, 4000);
@@ -180,7 +180,11 @@ impl Worker {
         // Both kinds of socket: the unconnected one compares the sender of each answer, the other hears of refusals.
         let connected = !may_answer || self.random.chance(50);
         let port = PORTS.start + self.ports.fetch_add(1, Ordering::Relaxed) % PORTS.len();
-        let socket = datagram::bind(call.v6, to_port(port)).ok()?;
+        let call = &Call {
+            port: to_port(port),
+            ..*call
+        };
+        let socket = datagram::bind(call.v6, call.port).ok()?;
         let connecting = match connected {
             true => socket.connect(call.to),
             false => Ok(()),
@@ -269,7 +273,8 @@ impl Worker {
         });
         drop(history);
         if let Some(why) = broken {
-            self.scene.note(Kind::Sticky, call, Sentence::Wrong(why));
+            self.scene
+                .note(Kind::Sticky, call, begin, Sentence::Wrong(why));
         }
         self.stuck.insert(key, (who, Instant::now()));
     }
@@ -281,7 +286,7 @@ fn talk(worker: &mut Worker) {
         return worker.pause(100, 200);
     };
     let mut well = Instant::now();
-    let opened = Stream::open(&call, 0, PATIENCE);
+    let opened = Stream::open(&call, PATIENCE);
     let outcome = match &opened {
         Ok(stream) => stream.as_outcome(),
         Err(outcome) => outcome.clone(),
@@ -301,7 +306,7 @@ fn talk(worker: &mut Worker) {
                 .enter_lost(Kind::Talk, &call, &pod, well, &outcome);
         }
         worker.scene.ledger().count(Kind::Talk, length, 0);
-        worker.scene.note(Kind::Talk, &call, Sentence::Right);
+        worker.scene.note(Kind::Talk, &call, well, Sentence::Right);
         // Now and then nobody says anything for long.
         let idle = if worker.random.chance(4) { 12_000 } else { 400 };
         worker.pause(50, idle);
@@ -319,7 +324,7 @@ fn transfer(worker: &mut Worker) {
         return worker.pause(100, 200);
     };
     let begin = Instant::now();
-    let opened = Stream::open(&call, 0, PATIENCE);
+    let opened = Stream::open(&call, PATIENCE);
     let outcome = match &opened {
         Ok(stream) => stream.as_outcome(),
         Err(outcome) => outcome.clone(),
@@ -329,7 +334,9 @@ fn transfer(worker: &mut Worker) {
         let (pod, length) = (stream.pod(), worker.random.between(1, 3 << 20));
         match stream.transfer(worker.random.draw(), length) {
             Ok(()) => {
-                worker.scene.note(Kind::Transfer, &call, Sentence::Right);
+                worker
+                    .scene
+                    .note(Kind::Transfer, &call, begin, Sentence::Right);
                 worker.scene.ledger().count(Kind::Transfer, length, 0);
             }
             Err((well, outcome)) => {
@@ -361,7 +368,7 @@ fn ping(worker: &mut Worker) {
         }
         Err(error) => Sentence::Wrong(error.to_string()),
     };
-    worker.scene.note(Kind::Echo, &about, sentence);
+    worker.scene.note(Kind::Echo, &about, begin, sentence);
     worker.pause(200, 1500);
 }
 
@@ -381,6 +388,10 @@ fn one_socket(worker: &mut Worker) {
     let mut calls = Vec::new();
     for _ in 0..30 {
         let drawn = worker.draw(Protocol::Udp, None, is_answered);
+        let drawn = drawn.map(|(call, fate)| {
+            let port = to_port(port);
+            (Call { port, ..call }, fate)
+        });
         calls.extend(drawn.filter(|(call, _)| {
             let around = &worker.scene.around;
             let translator = reference::translator(call.client, call.frontend, around);
