@@ -52,7 +52,7 @@ impl World {
 
     fn conclude(&mut self, second: u64, report: SyncReport) {
         let (now, took) = (self.at(second), Duration::from_millis(3));
-        self.observer.conclude(&report, took, 0, now);
+        self.observer.conclude(&report, took, [0, 0], now);
     }
 
     fn says(&self, line: &str) -> bool {
