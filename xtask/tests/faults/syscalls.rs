@@ -4,9 +4,13 @@
 //! strace has the kernel refuse the n-th call of a kind. The agent is what the lab starts and stops, strace stands
 //! beside it (`-D`), so that signals and exit status are its own.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
+use nix::{
+    sys::signal::{self, Signal},
+    unistd::Pid,
+};
 use xtask::{lab::AgentOptions, workspace::find_program};
 
 use crate::{
@@ -184,6 +188,55 @@ fn a_failing_call_of_bpf_ends_or_delays_a_restart_and_no_traffic() -> Result<()>
 fn a_failing_call_of_bpf_in_a_first_start_leaves_nothing_in_the_way_of_the_next() -> Result<()> {
     needs_root!();
     first_starts(71)
+}
+
+/// The agent has to read what the kernel says of devices; a socket that cannot be read is replaced by another.
+#[test]
+fn a_netlink_socket_that_fails_is_replaced_and_devices_are_followed_on() -> Result<()> {
+    needs_root!();
+    let faulty = Faulty::start(&["--xdp", "off"])?;
+    let pid = faulty.agent().pid().context("it runs")?.to_string();
+    let strace = find_program("strace").context("no strace: cargo xtask setup installs it")?;
+    let trace = faulty.lab.dir().join("trace");
+    let mut strace = Command::new(strace)
+        .args(["-f", "-qq", "-p", &pid, "-e", "trace=recvfrom"])
+        .args(["-e", "inject=recvfrom:error=ENOMEM:when=1", "-o"])
+        .arg(&trace)
+        .spawn()?;
+    let attached = |name: &str| -> Result<bool> {
+        let status = faulty.status()?;
+        let mut devices = status["devices"].as_array().into_iter().flatten();
+        Ok(devices.any(|device| device["name"] == name))
+    };
+    let node = faulty.lab.node("node-1");
+    let add = |name: &str| {
+        let (name, peer) = (name.to_owned(), format!("{name}-peer"));
+        let add = [
+            "ip", "link", "add", &name, "type", "veth", "peer", "name", &peer,
+        ];
+        faulty.lab.exec(node, &add)
+    };
+    let result = (|| -> Result<()> {
+        let is_traced = || {
+            let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+            Ok(status
+                .lines()
+                .any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0")))
+        };
+        faulty.wait("strace looks on", is_traced)?;
+        add("first")?;
+        faulty.wait("it says so", || {
+            Ok(faulty.agent().log().contains("the socket was closed"))
+        })?;
+        faulty.wait("what was missed is found", || attached("first"))?;
+        add("second")?;
+        faulty.wait("and what comes then", || attached("second"))
+    })();
+    signal::kill(Pid::from_raw(strace.id().try_into()?), Signal::SIGTERM)?;
+    strace.wait()?;
+    result.with_context(|| fs::read_to_string(&trace).unwrap_or_default())?;
+    faulty.agent().check()?;
+    faulty.check_served()
 }
 
 #[test]
