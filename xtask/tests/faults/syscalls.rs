@@ -254,9 +254,10 @@ fn every_failing_call_of_bpf_in_a_first_start_leaves_nothing_in_the_way_of_the_n
     first_starts(3)
 }
 
-/// Sockets, files and directories: the first calls are the dynamic loader's.
+/// Sockets, files and directories: the first calls are the dynamic loader's. Not `recvfrom`: tokio takes signals off a
+/// socket of its own, and panics if it cannot.
 #[test]
-#[ignore = "takes minutes: every call that opens, binds, sends or receives"]
+#[ignore = "takes minutes: every call that opens, binds or sends"]
 fn other_failing_calls_end_or_delay_a_restart_and_no_traffic() -> Result<()> {
     needs_root!();
     let kinds = [
@@ -264,7 +265,6 @@ fn other_failing_calls_end_or_delay_a_restart_and_no_traffic() -> Result<()> {
         ("bind", 1),
         ("listen", 1),
         ("sendto", 1),
-        ("recvfrom", 1),
         ("setsockopt", 1),
         ("mkdir", 1),
         ("flock", 1),
