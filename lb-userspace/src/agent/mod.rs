@@ -48,7 +48,7 @@ use crate::{
         object::{self, Settings, Sizes},
         pins::Pins,
         snat_ports::{SnatPorts, Taken},
-        tables::{KernelMaps, LocalsMap, forget_agent},
+        tables::{KernelMaps, LocalsMap},
     },
     health::Health,
     metrics::Metrics,
@@ -131,7 +131,6 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     process::tell_missing_capabilities();
     pins.ensure()?;
     let _lock = pins.lock()?;
-    forget_agent(&pins);
     let hz = clock::find_hz()?;
     let settings = Settings {
         sizes,
