@@ -14,6 +14,7 @@
 
 mod datagram;
 mod director;
+mod echo;
 mod ending;
 mod history;
 mod judge;

@@ -185,6 +185,7 @@ mod tests {
             v6: false,
             protocol: Protocol::Udp,
             to: "10.96.1.1:80".parse().unwrap(),
+            port: 0,
         };
         let (mine, earlier) = (payload(&call, 7, 300), payload(&call, 6, 300));
         let said = |back: &[u8], from: &str| {

@@ -27,7 +27,7 @@ use crate::lab::{
 };
 
 /// How long all nodes may take to follow a change: machines that compile something else are slow.
-const FOLLOW: Duration = Duration::from_secs(120);
+const FOLLOW: Duration = Duration::from_secs(300);
 
 /// Something to do.
 type Action = fn(&mut Director) -> Result<()>;
@@ -229,9 +229,19 @@ impl Director {
         self.follow()
     }
 
-    /// A node.
+    /// A node, of which is said that it is the one.
     fn node(&mut self) -> &'static str {
-        NODES[self.random.below(NODES.len())]
+        let node = NODES[self.random.below(NODES.len())];
+        let phase = format!("{}: {node}", self.scene.phase());
+        self.scene.set_phase(&phase);
+        node
+    }
+
+    /// What is being done has come so far.
+    fn step(&self, step: &str) {
+        let phase = self.scene.phase();
+        let phase = phase.split(", ").next().unwrap_or_default();
+        self.scene.set_phase(&format!("{phase}, {step}"));
     }
 
     /// Between so many and so many pods.

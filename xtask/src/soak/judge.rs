@@ -27,6 +27,8 @@ pub(super) struct Call {
     pub(super) protocol: Protocol,
     /// Where that was when it was drawn.
     pub(super) to: SocketAddr,
+    /// From which port; 0 if the kernel takes one.
+    pub(super) port: u16,
 }
 
 impl std::fmt::Display for Call {
@@ -37,9 +39,17 @@ impl std::fmt::Display for Call {
             frontend,
             protocol,
             to,
+            port,
             ..
         } = self;
-        write!(f, "{client} to {to}/{protocol} ({frontend} of {service})")
+        let from = match port {
+            0 => String::new(),
+            port => format!(" from {port}"),
+        };
+        write!(
+            f,
+            "{client}{from} to {to}/{protocol} ({frontend} of {service})"
+        )
     }
 }
 
@@ -206,6 +216,7 @@ mod tests {
             v6: false,
             protocol: Protocol::Tcp,
             to: "10.96.1.1:80".parse().unwrap(),
+            port: 0,
         };
         judge(
             &history,

@@ -1,7 +1,7 @@
 //! What all threads of a soak share: what was true when, what was counted, whether it is over.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     fmt::Display,
     sync::{
         Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
@@ -24,6 +24,9 @@ use crate::lab::{
 
 /// The service with session affinity, which has calls of its own.
 pub(super) const STICKY: u8 = 4;
+
+/// So many phases are remembered.
+const PHASES: usize = 60;
 
 const FRONTENDS: [Frontend; 8] = [
     Frontend::ClusterIp,
@@ -58,7 +61,8 @@ pub(super) struct Scene {
     pub(super) served: Served,
     history: RwLock<History>,
     ledger: Mutex<Ledger>,
-    phase: Mutex<String>,
+    /// What was done since when.
+    phases: Mutex<VecDeque<(Instant, String)>>,
     pids: Mutex<BTreeMap<&'static str, u32>>,
     is_over: AtomicBool,
 }
@@ -72,7 +76,7 @@ impl Scene {
             served,
             history: RwLock::new(history),
             ledger: Mutex::default(),
-            phase: Mutex::default(),
+            phases: Mutex::default(),
             pids: Mutex::default(),
             is_over: AtomicBool::new(false),
         }
@@ -92,15 +96,31 @@ impl Scene {
 
     /// What is being done.
     pub(super) fn phase(&self) -> String {
-        self.phase
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        let phases = self.phases.lock().unwrap_or_else(PoisonError::into_inner);
+        phases
+            .back()
+            .map_or_else(String::new, |(_, now)| now.clone())
     }
 
+    /// Something else is being done from now on.
     pub(super) fn set_phase(&self, phase: &str) {
-        let mut now = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
-        phase.clone_into(&mut now);
+        let mut phases = self.phases.lock().unwrap_or_else(PoisonError::into_inner);
+        phases.push_back((Instant::now(), phase.to_owned()));
+        while phases.len() > PHASES {
+            phases.pop_front();
+        }
+    }
+
+    /// What was done between two moments, with seconds since the first of them.
+    fn phases(&self, begin: Instant) -> String {
+        let phases = self.phases.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = phases.iter().rposition(|(since, _)| *since <= begin);
+        let shown = phases.iter().skip(before.unwrap_or_default());
+        let shown = shown.map(|(since, phase)| {
+            let after = since.saturating_duration_since(begin).as_secs_f32();
+            format!("{after:.1} s {phase}")
+        });
+        shown.collect::<Vec<_>>().join(", ")
     }
 
     /// The agents' processes, by node.
@@ -161,6 +181,7 @@ impl Scene {
                 v6,
                 protocol,
                 to: newest.socket(frontend, v6),
+                port: 0,
             };
             let fate = judge::fate_now(&history, &call, &self.around);
             if let Some(fate) = fate.filter(|fate| *fate != Fate::Absent && wanted(fate)) {
@@ -174,7 +195,7 @@ impl Scene {
     pub(super) fn enter(&self, kind: Kind, call: &Call, begin: Instant, outcome: &Outcome) -> bool {
         let span = (begin, Instant::now());
         let sentence = judge::judge(&self.history(), &self.around, call, span, outcome);
-        self.note(kind, call, sentence)
+        self.note(kind, call, begin, sentence)
     }
 
     /// Judges the end of an established flow to `pod` that last was well at `begin`.
@@ -193,18 +214,22 @@ impl Scene {
                 judge::lost(&self.history(), call, Some(pod), span, outcome)
             }
         };
-        self.note(kind, call, sentence);
+        self.note(kind, call, begin, sentence);
     }
 
-    /// Enters a sentence, with the time.
-    pub(super) fn note(&self, kind: Kind, about: &dyn Display, sentence: Sentence) -> bool {
+    /// Enters a sentence about what was begun at that time; tells whether all was right.
+    pub(super) fn note(
+        &self,
+        kind: Kind,
+        about: &dyn Display,
+        begin: Instant,
+        sentence: Sentence,
+    ) -> bool {
         let is_right = sentence == Sentence::Right;
-        let phase = if is_right {
-            String::new()
-        } else {
-            self.phase()
+        let about = match is_right {
+            true => String::new(),
+            false => format!("{about} [{}]", self.phases(begin)),
         };
-        let about = format!("{about} [{phase}]");
         self.ledger().enter(kind, &about, sentence);
         is_right
     }

@@ -11,19 +11,25 @@ use std::{
     fs,
     net::SocketAddr,
     path::PathBuf,
+    thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use super::{
+    datagram::{self, Patience},
+    echo,
+    judge::{Call, Outcome},
+    random::Random,
     scene::Served,
     service::{Service, targets, who},
-    stray,
+    stray, traffic,
 };
 use crate::lab::{
-    AgentOptions, Endpoint as Server, Lab, Node, Objects, SERVICE_RANGES,
-    reference::{Endpoint, Surroundings},
+    AgentOptions, Endpoint as Server, Lab, Node, Objects, Protocol, SERVICE_RANGES, interrupt,
+    reference::{Client, Endpoint, Frontend, Policy, Surroundings},
 };
 
 /// The nodes.
@@ -49,6 +55,9 @@ const OWN: [&[&str]; 3] = [
     &["--xdp", "native"],
     &["--xdp", "generic", "--host-routing", "bpf"],
 ];
+
+/// How long an agent may take to serve: loading programs takes long on a machine that compiles.
+pub(super) const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The lab with agents and servers.
 pub(super) struct Stage {
@@ -115,7 +124,7 @@ impl Stage {
         }
         NODES
             .iter()
-            .try_for_each(|node| self.lab.agent(node).wait_ready())
+            .try_for_each(|node| self.lab.agent(node).wait_ready_for(PATIENCE))
     }
 
     /// What of the traffic there is something for.
@@ -124,9 +133,43 @@ impl Stage {
     /// If a namespace cannot be entered.
     pub(super) fn served(&self) -> Result<Served> {
         let agent = self.lab.agent(NODES[0]);
+        let client = Client::Pod {
+            node: 1,
+            number: 100,
+        };
+        let netns = traffic::netns(&self.lab, client);
+        let service = Service::new(1, Policy::Cluster, &[]);
+        let (mut fragments, mut echo) = (true, true);
+        for v6 in [false, true] {
+            let to = service.socket(Frontend::ClusterIp, v6);
+            let call = Call {
+                client,
+                service: 1,
+                frontend: Frontend::ClusterIp,
+                v6,
+                protocol: Protocol::Udp,
+                to,
+                port: 0,
+            };
+            let patience = Patience {
+                each: Duration::from_secs(1),
+                attempts: 4,
+            };
+            netns.run(|| -> Result<()> {
+                for _ in 0..4 {
+                    let socket = datagram::bind(v6, 0)?;
+                    let (outcome, _) = datagram::exchange(&socket, false, &call, 6000, patience);
+                    fragments &= matches!(outcome, Outcome::Answered { .. });
+                }
+                let mut random = Random::new(1, "echo");
+                let (is_answered, _) = echo::ask(to.ip(), &mut random, patience.each, 4)?;
+                echo &= is_answered;
+                Ok(())
+            })??;
+        }
         Ok(Served {
-            fragments: false,
-            echo: false,
+            fragments,
+            echo,
             conntrack: agent.duolb(&["conntrack", "list"]).is_ok(),
         })
     }
@@ -217,8 +260,18 @@ impl Stage {
     /// # Errors
     /// If it fails.
     pub(super) fn status(&self, node: &str) -> Result<Value> {
-        let text = self.lab.agent(node).duolb(&["status", "-o", "json"])?;
-        serde_json::from_str(&text).context("duolb status -o json")
+        let mut attempts = 1..=10;
+        loop {
+            let said = self.lab.agent(node).duolb(&["status", "-o", "json"]);
+            match said {
+                // It has patience of its own with the kernel, less than a busy machine asks for.
+                Err(_) if attempts.next().is_some() => {
+                    interrupt::check()?;
+                    thread::sleep(Duration::from_secs(1));
+                }
+                said => return serde_json::from_str(&said?).context("duolb status -o json"),
+            }
+        }
     }
 
     /// Whether the maps of every node are as `services` say.

@@ -30,8 +30,8 @@ impl Stream {
     ///
     /// # Errors
     /// What came of it instead.
-    pub(super) fn open(call: &Call, port: u16, patience: Duration) -> Result<Self, Outcome> {
-        let (mut tcp, hello) = connect(call, port, patience).map_err(|error| outcome(&error))?;
+    pub(super) fn open(call: &Call, patience: Duration) -> Result<Self, Outcome> {
+        let (mut tcp, hello) = connect(call, patience).map_err(|error| outcome(&error))?;
         match tcp.peer_addr() {
             Ok(peer) if peer != call.to => {
                 return Err(Outcome::Wrong(format!("the socket's peer is {peer}")));
@@ -149,12 +149,12 @@ fn write_all(tcp: &mut TcpStream, seed: u64, length: usize) -> io::Result<()> {
     tcp.shutdown(Shutdown::Write)
 }
 
-fn connect(call: &Call, port: u16, patience: Duration) -> io::Result<(TcpStream, String)> {
+fn connect(call: &Call, patience: Duration) -> io::Result<(TcpStream, String)> {
     let socket = Socket::new(Domain::for_address(call.to), Type::STREAM, None)?;
-    if port != 0 {
+    if call.port != 0 {
         socket.set_reuse_address(true)?;
         let any = super::datagram::any(call.v6);
-        socket.bind(&SocketAddr::new(any, port).into())?;
+        socket.bind(&SocketAddr::new(any, call.port).into())?;
     }
     socket.connect_timeout(&call.to.into(), patience)?;
     let mut tcp: TcpStream = socket.into();

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -14,29 +15,31 @@ use anyhow::Result;
 
 use super::{
     datagram::{self, Patience},
+    echo,
     judge::{Call, Outcome, Sentence},
     ledger::Kind,
     random::Random,
     scene::{STICKY, Scene},
+    service::Service,
     stream::Stream,
 };
 use crate::lab::{
     Lab, Netns, Protocol,
-    reference::{self, Client, Fate},
+    reference::{self, Client, Fate, Policy},
 };
 
 /// How long a client waits for what is to come: a machine that compiles something else is slow.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(40);
 /// How long for what is not to come.
 const SILENCE: Duration = Duration::from_millis(1200);
 /// Ports that all clients use alike: several clients with one port to one endpoint, and one client with one port to
 /// several VIPs.
-const SHARED_PORTS: std::ops::Range<usize> = 20_000..20_060;
+const SHARED_PORTS: Range<usize> = 20_000..20_060;
 /// Ports of datagram sockets with one question each, one after the other, so that none is used again before its flow
 /// is forgotten; see [`translator_of`].
-const PORTS: std::ops::Range<usize> = 33_000..60_000;
+const PORTS: Range<usize> = 33_000..60_000;
 /// The same for TCP.
-const SHARED_TCP_PORTS: std::ops::Range<usize> = 24_000..24_400;
+const SHARED_TCP_PORTS: Range<usize> = 24_000..24_400;
 
 /// Everyone who calls.
 pub(super) fn clients() -> Vec<Client> {
@@ -62,13 +65,14 @@ type Work = fn(&mut Worker);
 /// # Errors
 /// If a namespace cannot be entered or a thread not be started.
 pub(super) fn start(lab: &Lab, scene: &Arc<Scene>) -> Result<Vec<JoinHandle<()>>> {
-    let kinds: [(&str, Work); 6] = [
+    let kinds: [(&str, Work); 7] = [
         ("mixed-1", mixed),
         ("mixed-2", mixed),
         ("sticky", sticky),
         ("talk", talk),
         ("transfer", transfer),
         ("one-socket", one_socket),
+        ("ping", ping),
     ];
     let mut threads = Vec::new();
     for client in clients() {
@@ -125,20 +129,19 @@ impl Worker {
     /// One connection with one question.
     fn short(&mut self, kind: Kind, call: &Call, fate: &Fate) -> Option<Outcome> {
         let begin = Instant::now();
-        let port = match self.random.chance(30) {
-            true => to_port(
-                self.random
-                    .between(SHARED_TCP_PORTS.start, SHARED_TCP_PORTS.end),
-            ),
-            false => 0,
-        };
+        let mut call = *call;
+        if self.random.chance(30) {
+            let Range { start, end } = SHARED_TCP_PORTS;
+            call.port = to_port(self.random.between(start, end));
+        }
+        let call = &call;
         let patience = match fate {
             Fate::Answered(_) | Fate::Refused => PATIENCE,
             _ => SILENCE,
         };
-        let outcome = match Stream::open(call, port, patience) {
+        let outcome = match Stream::open(call, patience) {
             // The port is in use by an earlier connection of ours.
-            Err(Outcome::Failed(_)) if port != 0 => return None,
+            Err(Outcome::Failed(_)) if call.port != 0 => return None,
             Err(outcome) => outcome,
             Ok(mut stream) => {
                 let length = self.random.between(1, 4000);
@@ -167,7 +170,7 @@ impl Worker {
         let patience = match fate {
             Fate::Answered(_) => Patience {
                 each: Duration::from_secs(2),
-                attempts: 8,
+                attempts: 15,
             },
             _ => Patience {
                 each: SILENCE,
@@ -177,7 +180,11 @@ impl Worker {
         // Both kinds of socket: the unconnected one compares the sender of each answer, the other hears of refusals.
         let connected = !may_answer || self.random.chance(50);
         let port = PORTS.start + self.ports.fetch_add(1, Ordering::Relaxed) % PORTS.len();
-        let socket = datagram::bind(call.v6, to_port(port)).ok()?;
+        let call = &Call {
+            port: to_port(port),
+            ..*call
+        };
+        let socket = datagram::bind(call.v6, call.port).ok()?;
         let connecting = match connected {
             true => socket.connect(call.to),
             false => Ok(()),
@@ -266,7 +273,8 @@ impl Worker {
         });
         drop(history);
         if let Some(why) = broken {
-            self.scene.note(Kind::Sticky, call, Sentence::Wrong(why));
+            self.scene
+                .note(Kind::Sticky, call, begin, Sentence::Wrong(why));
         }
         self.stuck.insert(key, (who, Instant::now()));
     }
@@ -278,7 +286,7 @@ fn talk(worker: &mut Worker) {
         return worker.pause(100, 200);
     };
     let mut well = Instant::now();
-    let opened = Stream::open(&call, 0, PATIENCE);
+    let opened = Stream::open(&call, PATIENCE);
     let outcome = match &opened {
         Ok(stream) => stream.as_outcome(),
         Err(outcome) => outcome.clone(),
@@ -298,7 +306,7 @@ fn talk(worker: &mut Worker) {
                 .enter_lost(Kind::Talk, &call, &pod, well, &outcome);
         }
         worker.scene.ledger().count(Kind::Talk, length, 0);
-        worker.scene.note(Kind::Talk, &call, Sentence::Right);
+        worker.scene.note(Kind::Talk, &call, well, Sentence::Right);
         // Now and then nobody says anything for long.
         let idle = if worker.random.chance(4) { 12_000 } else { 400 };
         worker.pause(50, idle);
@@ -316,7 +324,7 @@ fn transfer(worker: &mut Worker) {
         return worker.pause(100, 200);
     };
     let begin = Instant::now();
-    let opened = Stream::open(&call, 0, PATIENCE);
+    let opened = Stream::open(&call, PATIENCE);
     let outcome = match &opened {
         Ok(stream) => stream.as_outcome(),
         Err(outcome) => outcome.clone(),
@@ -326,7 +334,9 @@ fn transfer(worker: &mut Worker) {
         let (pod, length) = (stream.pod(), worker.random.between(1, 3 << 20));
         match stream.transfer(worker.random.draw(), length) {
             Ok(()) => {
-                worker.scene.note(Kind::Transfer, &call, Sentence::Right);
+                worker
+                    .scene
+                    .note(Kind::Transfer, &call, begin, Sentence::Right);
                 worker.scene.ledger().count(Kind::Transfer, length, 0);
             }
             Err((well, outcome)) => {
@@ -337,6 +347,29 @@ fn transfer(worker: &mut Worker) {
         }
     }
     worker.pause(200, 2000);
+}
+
+/// An echo request of a pod to a ClusterIP, whether or not there is one.
+fn ping(worker: &mut Worker) {
+    let is_pod = matches!(worker.client, Client::Pod { number: 100, .. });
+    if !worker.scene.served.echo || !is_pod {
+        return worker.scene.pause(Duration::from_secs(3600));
+    }
+    let number = *worker.random.one(&[1, 2, 8, 9, 10, 10]);
+    let service = Service::new(number, Policy::Cluster, &[]);
+    let to = *worker.random.one(&service.cluster_ips());
+    let begin = Instant::now();
+    let about = format!("{} to {to}", worker.client);
+    let sentence = match echo::patiently(to, &mut worker.random) {
+        Ok((is_answered, resent)) => {
+            worker.scene.ledger().count(Kind::Echo, 0, resent);
+            let span = (begin, Instant::now());
+            echo::judge(&worker.scene.history(), number, span, is_answered)
+        }
+        Err(error) => Sentence::Wrong(error.to_string()),
+    };
+    worker.scene.note(Kind::Echo, &about, begin, sentence);
+    worker.pause(200, 1500);
 }
 
 /// The node that translates whatever a port of [`SHARED_PORTS`] is used for.
@@ -355,6 +388,10 @@ fn one_socket(worker: &mut Worker) {
     let mut calls = Vec::new();
     for _ in 0..30 {
         let drawn = worker.draw(Protocol::Udp, None, is_answered);
+        let drawn = drawn.map(|(call, fate)| {
+            let port = to_port(port);
+            (Call { port, ..call }, fate)
+        });
         calls.extend(drawn.filter(|(call, _)| {
             let around = &worker.scene.around;
             let translator = reference::translator(call.client, call.frontend, around);
@@ -367,7 +404,7 @@ fn one_socket(worker: &mut Worker) {
     };
     let patience = Patience {
         each: Duration::from_secs(2),
-        attempts: 8,
+        attempts: 15,
     };
     for _ in 0..worker.random.between(2, 20) {
         for (call, _) in &calls {

@@ -8,6 +8,7 @@ mod bystanders;
 mod changes;
 mod collisions;
 mod firewall;
+mod hard;
 mod host;
 mod host_routing;
 mod icmp;

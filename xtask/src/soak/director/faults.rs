@@ -14,7 +14,7 @@ use crate::{
 /// How long a flow may suffer from packets that were lost: TCP waits twice as long each time.
 const AFTER: Duration = Duration::from_secs(20);
 /// How long agents may take to notice.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Text that is no manifest, and a Service that no API server would take: said, and everything else goes on.
 pub(super) fn manifests(director: &mut Director) -> Result<()> {

@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use super::Director;
+use crate::soak::stage::PATIENCE;
 
 /// Without warning.
 pub(super) fn kill(director: &mut Director) -> Result<()> {
@@ -24,6 +25,7 @@ pub(super) fn stop(director: &mut Director) -> Result<()> {
 pub(super) fn flags(director: &mut Director) -> Result<()> {
     let node = director.node();
     let xdp = *director.random.one(&["off", "generic", "native"]);
+    director.step(xdp);
     let agent = director.stage.lab.agent_mut(node);
     agent.stop()?;
     let args = agent.args_mut();
@@ -52,8 +54,10 @@ pub(super) fn meanwhile(director: &mut Director) -> Result<()> {
 }
 
 fn start(director: &mut Director, node: &str) -> Result<()> {
+    director.step("it starts");
     let agent = director.stage.lab.agent_mut(node);
     agent.start()?;
-    agent.wait_ready()?;
+    agent.wait_ready_for(PATIENCE)?;
+    director.step("it follows");
     director.follow()
 }
