@@ -7,7 +7,9 @@
 mod bystanders;
 mod changes;
 mod collisions;
+mod echo;
 mod firewall;
+mod fragments;
 mod host;
 mod host_routing;
 mod icmp;
