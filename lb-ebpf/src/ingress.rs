@@ -14,6 +14,7 @@ use lb_common::{
 };
 
 use crate::{
+    apart::is_apart,
     bridge, config,
     exit::{Exit, Step, end},
     fast,
@@ -29,6 +30,7 @@ pub fn run<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
     match parse::<A>(&skb.cursor(), l3) {
         Some(Packet::Transport(packet)) => end(to_endpoint(skb, &packet)),
         Some(Packet::Icmp) => Exit::Icmp,
+        Some(Packet::Piece) => Exit::Piece,
         None => Exit::NotOurs,
     }
 }
@@ -85,14 +87,20 @@ pub fn forward<A: Tables>(skb: &mut Skb, packet: &Transport<A>, flow: &Flow<A>) 
     if flow.flags & Flow::<A>::L2 != 0 && packet.l3 != 0 {
         skb.set_mac(flow.mac);
     }
-    if packet.is_sctp() {
-        return Err(Exit::Sctp);
+    if is_apart(packet) {
+        return Err(Exit::Apart);
     }
     let verdict = pass(skb, packet, flow)?;
+    leave(skb, packet.l3, flow, verdict)
+}
+
+/// Has a packet of `flow` that is translated skip the stack, if it can.
+#[inline(always)]
+pub fn leave<A: Tables>(skb: &mut Skb, l3: u16, flow: &Flow<A>, verdict: Verdict) -> Step<Verdict> {
     // What is too long is the stack's, which tells the client.
     if config::skips_stack()
         && flow.flags & Flow::<A>::FAST != 0
-        && packet.l3 != 0
+        && l3 != 0
         && skb.fits(flow.exit().0)
     {
         skb.redirect(flow.exit());
@@ -109,19 +117,25 @@ pub fn pass<A: Tables>(
     flow: &Flow<A>,
 ) -> Result<Verdict, Verdict> {
     skb.translate(packet, &Target::of(flow, Side::Dst))?;
+    Ok(count(skb, flow))
+}
+
+/// Counts a packet of `flow`.
+#[inline(always)]
+pub fn count<A: Tables>(skb: &Skb, flow: &Flow<A>) -> Verdict {
     if flow.traffic == Flow::<A>::NO_SERVICE {
-        return Ok(if flow.flags & Flow::<A>::UNDO == 0 {
+        return if flow.flags & Flow::<A>::UNDO == 0 {
             Verdict::PortMoved
         } else {
             Verdict::Unsnat
-        });
+        };
     }
     let bytes = u64::from(skb.len());
     maps::count_traffic(flow.traffic, |traffic| {
         traffic.packets_in += 1;
         traffic.bytes_in += bytes;
     });
-    Ok(Verdict::Dnat)
+    Verdict::Dnat
 }
 
 /// The flow of a packet that is addressed to `frontend`, if it does not begin one.
@@ -152,10 +166,6 @@ pub fn go_on<A: Tables>(
     flow: &mut Flow<A>,
     now: u32,
 ) -> Result<(), Verdict> {
-    // The pieces that follow have no ports, so they could not follow (rule 98).
-    if packet.is_fragment() {
-        return Err(Verdict::Fragment);
-    }
     if !packet.is_udp() {
         follow(packet, flow);
     }

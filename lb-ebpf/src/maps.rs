@@ -14,6 +14,7 @@ use lb_common::{
     address::{V4, V6},
     flow::{Flow, FlowKey},
     ip::Ip,
+    pieces::{PieceKey, Pieces},
     tables::{
         self, Affinity, AffinityKey, AgentState, Device, Endpoint, Frontend, FrontendKey,
         LOCAL_RANGES, ProblemText, ServiceRecord, Socket, SocketKey, Source, Traffic, VIP_RANGES,
@@ -62,6 +63,11 @@ static AFFINITY_V6: LruHashMap<AffinityKey<V6>, Affinity> = LruHashMap::with_max
 static FLOWS_V4: LruHashMap<FlowKey<V4>, Flow<V4>> = LruHashMap::with_max_entries(1024, 0);
 #[map]
 static FLOWS_V6: LruHashMap<FlowKey<V6>, Flow<V6>> = LruHashMap::with_max_entries(1024, 0);
+/// Packets in pieces, of which the first has passed.
+#[map]
+static FRAGMENTS_V4: LruHashMap<PieceKey<V4>, Pieces> = LruHashMap::with_max_entries(1024, 0);
+#[map]
+static FRAGMENTS_V6: LruHashMap<PieceKey<V6>, Pieces> = LruHashMap::with_max_entries(1024, 0);
 #[map]
 static DEVICES: HashMap<u32, Device> = HashMap::with_max_entries(4096, 0);
 #[map]
@@ -119,6 +125,7 @@ pub trait Tables: Ip {
     fn snat_address(device: &Device) -> Self;
     fn affinity() -> &'static LruHashMap<AffinityKey<Self>, Affinity>;
     fn flows() -> &'static LruHashMap<FlowKey<Self>, Flow<Self>>;
+    fn fragments() -> &'static LruHashMap<PieceKey<Self>, Pieces>;
 }
 
 impl Tables for V4 {
@@ -162,6 +169,10 @@ impl Tables for V4 {
     fn flows() -> &'static LruHashMap<FlowKey<Self>, Flow<Self>> {
         &FLOWS_V4
     }
+    #[inline(always)]
+    fn fragments() -> &'static LruHashMap<PieceKey<Self>, Pieces> {
+        &FRAGMENTS_V4
+    }
 }
 
 impl Tables for V6 {
@@ -204,6 +215,10 @@ impl Tables for V6 {
     #[inline(always)]
     fn flows() -> &'static LruHashMap<FlowKey<Self>, Flow<Self>> {
         &FLOWS_V6
+    }
+    #[inline(always)]
+    fn fragments() -> &'static LruHashMap<PieceKey<Self>, Pieces> {
+        &FRAGMENTS_V6
     }
 }
 
@@ -326,6 +341,33 @@ fn store<A: Tables>(key: &FlowKey<A>, flow: &Flow<A>, flags: u64) -> Result<(), 
 pub fn remove_flow<A: Tables>(key: &FlowKey<A>) {
     // It may be gone already: what is wanted either way.
     let _ = A::flows().remove(key);
+}
+
+/// What is known of a packet in pieces, in place.
+#[inline(always)]
+pub fn find_pieces<A: Tables>(key: &PieceKey<A>) -> Option<&'static mut Pieces> {
+    let pieces = A::fragments().get_ptr_mut(key)?;
+    // SAFETY: as in `find_flow`. Two CPUs may add a piece at once and one of them be lost: the entry then stays until
+    // it is too old.
+    Some(unsafe { &mut *pieces })
+}
+
+/// Inserts or overwrites what is known of a packet in pieces; false if there is no room.
+#[inline(always)]
+pub fn put_pieces<A: Tables>(key: &PieceKey<A>, pieces: &Pieces) -> bool {
+    let insert = || A::fragments().insert(key, pieces, u64::from(BPF_ANY));
+    // EBUSY: see `store`.
+    match insert() {
+        Err(EBUSY) => insert().is_ok(),
+        result => result.is_ok(),
+    }
+}
+
+/// Forgets a packet in pieces.
+#[inline(always)]
+pub fn remove_pieces<A: Tables>(key: &PieceKey<A>) {
+    // It may be gone already: what is wanted either way.
+    let _ = A::fragments().remove(key);
 }
 
 /// What a process of the node calls, in place.

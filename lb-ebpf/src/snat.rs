@@ -208,10 +208,6 @@ pub fn find_undo<A: Tables>(packet: &Transport<A>) -> Option<&'static mut Flow<A
 /// An answer that comes in, of the undo entry `flow`.
 #[inline(always)]
 pub fn go_back<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>) -> Result<(), Verdict> {
-    // The pieces that follow have no ports, so they could not follow (rule 98).
-    if packet.is_fragment() {
-        return Err(Verdict::Fragment);
-    }
     let now = config::now();
     if flow.seen != now {
         flow.seen = now;

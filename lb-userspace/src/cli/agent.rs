@@ -107,6 +107,7 @@ pub(super) fn run(arguments: AgentArguments, pins: Pins) -> anyhow::Result<()> {
         max_affinity,
         max_sockets,
         max_source_ranges,
+        max_fragments,
     } = datapath;
     let options = Options {
         configuration,
@@ -136,6 +137,7 @@ pub(super) fn run(arguments: AgentArguments, pins: Pins) -> anyhow::Result<()> {
             affinity: max_affinity,
             sockets: max_sockets,
             sources: max_source_ranges,
+            fragments: max_fragments,
         },
         tcp_reset_dead: tcp_reset_dead_endpoints,
         datapath_log,

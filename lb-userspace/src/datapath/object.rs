@@ -43,6 +43,8 @@ pub struct Sizes {
     pub sockets: u32,
     /// Source ranges of load balancers, per family.
     pub sources: u32,
+    /// Packets in pieces that are on their way at once, per family and hook.
+    pub fragments: u32,
 }
 
 impl Default for Sizes {
@@ -54,6 +56,7 @@ impl Default for Sizes {
             affinity: 65_536,
             sockets: 65_536,
             sources: 65_536,
+            fragments: 8_192,
         }
     }
 }
@@ -130,6 +133,8 @@ pub const MAPS: &[&str] = &[
     "AFFINITY_V6",
     "FLOWS_V4",
     "FLOWS_V6",
+    "FRAGMENTS_V4",
+    "FRAGMENTS_V6",
     "DEVICES",
     "VERDICTS",
     "TRAFFIC",
@@ -328,6 +333,7 @@ fn entries(name: &str, sizes: &Sizes) -> Option<u32> {
         "SOCKETS_V4" | "SOCKETS_V6" => Some(sizes.sockets),
         "SOURCES_V4" | "SOURCES_V6" => Some(sizes.sources),
         "FLOWS_V4" | "FLOWS_V6" => Some(sizes.flows),
+        "FRAGMENTS_V4" | "FRAGMENTS_V6" => Some(sizes.fragments),
         _ => None,
     }
 }

@@ -7,8 +7,10 @@
 mod bystanders;
 mod changes;
 mod collisions;
+mod echo;
 mod firewall;
 mod hard;
+mod fragments;
 mod host;
 mod host_routing;
 mod icmp;

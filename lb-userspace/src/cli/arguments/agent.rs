@@ -101,6 +101,9 @@ pub struct DatapathArguments {
     /// Source ranges of load balancers there can be, per family
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(64..=67_108_864))]
     pub max_source_ranges: u32,
+    /// Packets in pieces that can be on their way at once, per family; one that is translated twice needs two
+    #[arg(long, value_name = "N", default_value_t = 8_192, value_parser = clap::value_parser!(u32).range(64..=67_108_864))]
+    pub max_fragments: u32,
 }
 
 /// What is logged. Without any of these it is what `--config` says, else `info` as text.
