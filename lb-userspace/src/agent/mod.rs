@@ -21,7 +21,7 @@ mod sync;
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Context as _;
@@ -55,11 +55,6 @@ use crate::{
     serve::LogLevel,
     source::manifests::Assigned,
 };
-
-/// Idle seconds after which a TCP flow may be forgotten, if nobody said.
-const TCP_TIMEOUT: u32 = 86_400;
-/// The same for UDP.
-const UDP_TIMEOUT: u32 = 180;
 
 /// What the agent is told at start.
 #[derive(Debug)]
@@ -141,8 +136,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         seed: clock::boot_seed(),
         log: datapath_log,
         tcp_reset_dead,
-        tcp_timeout_seconds: seconds(configuration.timeouts.tcp, TCP_TIMEOUT),
-        udp_timeout_seconds: seconds(configuration.timeouts.udp, UDP_TIMEOUT),
+        timeouts: configuration.timeouts,
         snat_ports: choose_ports(snat_ports),
         masquerade_all: configuration.masquerade_all,
         host_routing,
@@ -265,14 +259,6 @@ fn choose_ports(asked: Option<SnatPorts>) -> SnatPorts {
         );
     }
     ports
-}
-
-/// `timeout` in seconds, rounded up.
-fn seconds(timeout: Option<Duration>, default: u32) -> u32 {
-    timeout.map_or(default, |timeout| {
-        let seconds = timeout.as_millis().div_ceil(1000);
-        u32::try_from(seconds).unwrap_or(u32::MAX)
-    })
 }
 
 /// Seconds since 1970.
