@@ -24,8 +24,8 @@ pub struct FlowStats {
     pub flows: [u32; STATE_COUNT],
     /// Entries, of which a flow has two or four.
     pub entries: u32,
-    /// Entries whose flow has lost its forward entry.
-    pub orphans: u32,
+    /// Always zero.
+    pub pad: u32,
     /// Entries that were over and that the agent has removed, ever.
     pub expired: u64,
     /// Entries that the table's LRU has evicted, ever, as far as is known.

@@ -10,12 +10,14 @@
 
 mod devices;
 mod hosts;
+mod machine;
 mod observe;
 mod process;
 mod reading;
 mod servers;
 mod service_health;
 mod source;
+mod sweep;
 mod sync;
 
 use std::{
@@ -35,6 +37,7 @@ use self::devices::Devices;
 pub use self::source::Source;
 use crate::{
     config::Configuration,
+    conntrack::sizing::flow_entries,
     control::{
         maps::Maps as _, node_ports::NodePortSettings, reconcile::Reconciler,
         record::restored_cluster_ips,
@@ -81,8 +84,10 @@ pub struct Options {
     pub snat_ports: Option<SnatPorts>,
     /// From which cgroup the node's processes are served; `None`: from the root of all.
     pub cgroup_root: Option<PathBuf>,
-    /// Sizes of the maps.
+    /// Sizes of the maps, but for the next one.
     pub sizes: Sizes,
+    /// Flow entries per family; `None`: as many as kube-proxy would have connections tracked, as far as memory goes.
+    pub flows: Option<u32>,
     /// Whether TCP clients of endpoints that have left every slice are reset.
     pub tcp_reset_dead: bool,
     /// Whether the programs log.
@@ -111,6 +116,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         snat_ports,
         cgroup_root,
         sizes,
+        flows,
         tcp_reset_dead,
         datapath_log,
         metrics_max_services,
@@ -130,8 +136,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let _lock = pins.lock()?;
     forget_agent(&pins);
     let hz = clock::find_hz()?;
+    let machine = machine::find();
+    let flows = flows.unwrap_or_else(|| flow_entries(configuration.connections, machine));
+    tracing::debug!(?machine, flows, "room for flows, in entries of each family");
     let settings = Settings {
-        sizes,
+        sizes: Sizes { flows, ..sizes },
         hz,
         seed: clock::boot_seed(),
         log: datapath_log,
@@ -150,9 +159,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         started_at: now(),
         hz,
         snat: [settings.snat_ports.first, settings.snat_ports.last],
+        timeouts: settings.timeouts.0,
         ..Default::default()
     };
     maps.set_agent(&state)?;
+    sweep::Sweeper::new(pins.clone(), hz, settings.timeouts).start();
     if datapath_log {
         tokio::spawn(log::drain(&mut ebpf)?);
     }
