@@ -65,7 +65,7 @@ pub fn follow<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>) -> Step<()> 
     if flow.seen != now {
         flow.seen = now;
     }
-    twin::note_end(
+    twin::note(
         packet.flags,
         flow,
         &flow.forward_key(&packet.tuple),

@@ -208,11 +208,8 @@ fn is_over<A: Tables>(
     }
     if packet.is_udp() {
         // A flow has to end when its endpoint does not answer any more or is another's (rules 73 to 75),
-        // and with its service or port. Answers keep it alive as well: a stream from the endpoint needs no
-        // packets from the client.
-        !is_served(flow, frontend)
-            || is_past(flow.seen, now, config::timeout(packet.tuple.proto))
-                && !twin::is_answered(packet, flow, now)
+        // and with its service or port.
+        !is_served(flow, frontend) || flow.seen != now && twin::is_silent(packet, flow, now)
     } else {
         // A connection outlives its endpoint's place in the slices (rules 53, 77, 78).
         is_reopened(packet, flow, now)
@@ -255,10 +252,7 @@ fn is_dead<A: Tables>(flow: &Flow<A>) -> bool {
 /// Notes what a segment from the client says about the connection.
 #[inline(always)]
 fn follow<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>) {
-    if !packet.is_open() && flow.flags & Flow::<A>::OPENED == 0 {
-        flow.flags |= Flow::<A>::OPENED;
-    }
-    twin::note_end(
+    twin::note(
         packet.flags,
         flow,
         &flow.reply_key(&packet.tuple),

@@ -12,7 +12,10 @@ use aya_ebpf::{
 };
 use lb_common::{
     address::{V4, V6},
-    flow::{Flow, FlowKey},
+    flow::{
+        Flow, FlowKey,
+        stats::{Churn, FlowStats, family_index},
+    },
     ip::Ip,
     pieces::{PieceKey, Pieces},
     tables::{
@@ -68,6 +71,14 @@ static FLOWS_V6: LruHashMap<FlowKey<V6>, Flow<V6>> = LruHashMap::with_max_entrie
 static FRAGMENTS_V4: LruHashMap<PieceKey<V4>, Pieces> = LruHashMap::with_max_entries(1024, 0);
 #[map]
 static FRAGMENTS_V6: LruHashMap<PieceKey<V6>, Pieces> = LruHashMap::with_max_entries(1024, 0);
+/// What goes in and out of the flow tables, by [`family_index`].
+#[map]
+static CHURN: PerCpuArray<Churn> = PerCpuArray::with_max_entries(2, 0);
+/// What the agent found in them, and what the command line removed from them; only user space's.
+#[map]
+static FLOW_STATS: Array<FlowStats> = Array::with_max_entries(2, 0);
+#[map]
+static FLUSHED: Array<u64> = Array::with_max_entries(2, 0);
 #[map]
 static DEVICES: HashMap<u32, Device> = HashMap::with_max_entries(4096, 0);
 #[map]
@@ -310,12 +321,24 @@ pub fn find_flow<A: Tables>(key: &FlowKey<A>) -> Option<&'static mut Flow<A>> {
 /// Inserts a flow's entry unless there is one.
 #[inline(always)]
 pub fn insert_flow<A: Tables>(key: &FlowKey<A>, flow: &Flow<A>) -> Result<(), Refused> {
-    store(key, flow, u64::from(BPF_NOEXIST))
+    store(key, flow, u64::from(BPF_NOEXIST))?;
+    count_inserted::<A>();
+    Ok(())
 }
 
 /// Inserts or overwrites a flow's entry.
 #[inline(always)]
 pub fn put_flow<A: Tables>(key: &FlowKey<A>, flow: &Flow<A>) -> Result<(), Refused> {
+    // First as one that is new, so that it is counted only then.
+    match insert_flow(key, flow) {
+        Err(Refused::Exists) => overwrite_flow(key, flow),
+        other => other,
+    }
+}
+
+/// Overwrites a flow's entry that was there a moment ago.
+#[inline(always)]
+pub fn overwrite_flow<A: Tables>(key: &FlowKey<A>, flow: &Flow<A>) -> Result<(), Refused> {
     store(key, flow, u64::from(BPF_ANY))
 }
 
@@ -340,7 +363,28 @@ fn store<A: Tables>(key: &FlowKey<A>, flow: &Flow<A>, flags: u64) -> Result<(), 
 #[inline(always)]
 pub fn remove_flow<A: Tables>(key: &FlowKey<A>) {
     // It may be gone already: what is wanted either way.
-    let _ = A::flows().remove(key);
+    count_removed::<A>(A::flows().remove(key).err().unwrap_or(0));
+}
+
+// Not inlined, for the sake of what stands beside every packet's way.
+#[inline(never)]
+fn count_inserted<A: Tables>() {
+    count_churn::<A>(|churn| churn.inserted += 1);
+}
+
+/// Counts a removal that ended with `errno`, 0 being success. Without a branch: the verifier would follow all that comes
+/// after twice.
+#[inline(never)]
+fn count_removed<A: Tables>(errno: i32) {
+    count_churn::<A>(|churn| churn.removed += u64::from(errno.cast_unsigned() >> 31 ^ 1));
+}
+
+#[inline(always)]
+fn count_churn<A: Tables>(change: impl Fn(&mut Churn)) {
+    if let Some(churn) = CHURN.get_ptr_mut(family_index(A::FAMILY)) {
+        // SAFETY: the entry is this CPU's own.
+        change(unsafe { &mut *churn });
+    }
 }
 
 /// What is known of a packet in pieces, in place.

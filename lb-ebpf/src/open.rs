@@ -167,7 +167,7 @@ pub fn claim_reply<A: Tables>(
             None => true,
         };
         if is_free {
-            return maps::put_flow(&key, &entry).map_err(|_| Verdict::FlowTableFull);
+            return maps::overwrite_flow(&key, &entry).map_err(|_| Verdict::FlowTableFull);
         }
     }
     Err(Verdict::NoPort)
