@@ -69,11 +69,14 @@ fn find_other<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<&'static 
     if vips::may_be(&packet.tuple.dst) {
         return Err(Exit::Vip);
     }
-    if !packet.is_tcp() {
+    if packet.is_udp() {
         return Err(Exit::NotOurs);
     }
     if vips::may_be_node_port(packet) {
         return Err(Exit::Vip);
+    }
+    if !packet.is_tcp() {
+        return Err(Exit::NotOurs);
     }
     moved::ensure_flow(packet)?;
     Ok(find_flow(packet)?)

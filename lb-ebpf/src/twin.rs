@@ -48,17 +48,17 @@ pub fn ensure_reply<A: Tables>(
     now: u32,
 ) -> Result<(), Verdict> {
     let key = flow.reply_key(&packet.tuple);
+    let entry = flow.reply_entry(&packet.tuple);
     match maps::find_flow(&key) {
-        Some(reply) => {
+        Some(reply) if reply.is_same_reply(&entry) => {
             if reply.seen != now {
                 reply.seen = now;
             }
             Ok(())
         }
-        None => {
-            let entry = flow.reply_entry(&packet.tuple);
-            maps::put_flow(&key, &entry).map_err(|_| Verdict::FlowTableFull)
-        }
+        // Another flow answers by it, since this one was silent for too long.
+        Some(reply) if !is_idle(reply, &key, now) => Ok(()),
+        _ => maps::put_flow(&key, &entry).map_err(|_| Verdict::FlowTableFull),
     }
 }
 
