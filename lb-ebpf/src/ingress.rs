@@ -79,7 +79,9 @@ fn find_other<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<&'static 
         return Err(Exit::NotOurs);
     }
     moved::ensure_flow(packet)?;
-    Ok(find_flow(packet)?)
+    let flow = find_flow(packet)?;
+    follow(packet, flow);
+    Ok(flow)
 }
 
 /// Sends a packet of `flow` on its way.
@@ -247,7 +249,7 @@ fn is_dead<A: Tables>(flow: &Flow<A>) -> bool {
 
 /// Notes what a segment from the client says about the connection.
 #[inline(always)]
-fn follow<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>) {
+pub fn follow<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>) {
     if !packet.is_open() && flow.flags & Flow::<A>::OPENED == 0 {
         flow.flags |= Flow::<A>::OPENED;
     }

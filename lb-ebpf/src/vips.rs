@@ -78,7 +78,9 @@ fn to_endpoint<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<Verdict>
                 return Err(Exit::NotOurs);
             }
             moved::ensure_flow(packet)?;
-            ingress::find_flow(packet)?
+            let flow = ingress::find_flow(packet)?;
+            ingress::follow(packet, flow);
+            flow
         }
     };
     ingress::forward(skb, packet, flow)

@@ -246,7 +246,8 @@ impl Reference {
             let is_same = found == Some(service)
                 && self.world.generations.get(&(service, talk.proto)) == Some(&generation);
             let endpoint = self.world.endpoints.get(&(service, flow.endpoint));
-            let is_served = endpoint.is_some_and(|(it, _)| it.serving);
+            // Where new flows may go the old ones may stay, too (`publishNotReadyAddresses`).
+            let is_served = endpoint.is_some_and(|(it, _)| it.serving || it.ready);
             if !is_same || !is_served {
                 return Life::Over;
             }
@@ -480,6 +481,7 @@ impl Reference {
             && let Some(other) = self.flows.get(owner)
             && other.snat == Some(node)
             && other.endpoint == flow.endpoint
+            && self.is_answered(other)
             && other.life(self.now) == Life::Alive
         {
             return Err(format!("{node} is another flow's: {other:?}"));
