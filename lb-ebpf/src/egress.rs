@@ -72,6 +72,7 @@ pub fn follow<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>) -> Step<()> 
     twin::note_end(
         packet.flags,
         flow,
+        &packet.tuple,
         &flow.forward_key(&packet.tuple),
         Flow::<A>::FIN_ENDPOINT,
     );

@@ -256,6 +256,7 @@ pub fn follow<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>) {
     twin::note_end(
         packet.flags,
         flow,
+        &packet.tuple,
         &flow.reply_key(&packet.tuple),
         Flow::<A>::FIN_CLIENT,
     );

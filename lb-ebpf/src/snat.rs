@@ -91,7 +91,7 @@ pub fn go_out<A: Tables>(tuple: &FlowKey<A>, segment: u8, flow: &mut Flow<A>) ->
         return Err(Exit::Open);
     }
     let undo = flow.undo_key(tuple);
-    twin::note_end(segment, flow, &undo, Flow::<A>::FIN_CLIENT);
+    twin::note_end(segment, flow, tuple, &undo, Flow::<A>::FIN_CLIENT);
     Ok(())
 }
 
@@ -219,6 +219,7 @@ pub fn go_back<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>) -> Result<(
     twin::note_end(
         packet.flags,
         flow,
+        &packet.tuple,
         &flow.snat_key(&packet.tuple),
         Flow::<A>::FIN_ENDPOINT,
     );

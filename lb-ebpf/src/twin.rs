@@ -62,20 +62,35 @@ pub fn ensure_reply<A: Tables>(
     }
 }
 
-/// Notes in both entries, this one and that of the key `other`, that a side ends the connection, if the
+/// Notes in both entries, this one, which is `tuple`'s, and that of the key `other`, that a side ends the connection, if the
 /// TCP flags of its `segment` say so: `fin` is that side's flag.
 #[inline(always)]
-pub fn note_end<A: Tables>(segment: u8, flow: &mut Flow<A>, other: &FlowKey<A>, fin: u16) {
+pub fn note_end<A: Tables>(
+    segment: u8,
+    flow: &mut Flow<A>,
+    tuple: &FlowKey<A>,
+    other: &FlowKey<A>,
+    fin: u16,
+) {
     if segment & (Tcp::FIN | Tcp::RST) != 0 {
-        note_end_in(segment, flow, other, fin);
+        note_end_in(segment, flow, tuple, other, fin);
     }
 }
 
 #[inline(never)]
-fn note_end_in<A: Tables>(segment: u8, flow: &mut Flow<A>, other: &FlowKey<A>, fin: u16) {
+fn note_end_in<A: Tables>(
+    segment: u8,
+    flow: &mut Flow<A>,
+    tuple: &FlowKey<A>,
+    other: &FlowKey<A>,
+    fin: u16,
+) {
     let flags = end_flags::<A>(segment, fin);
     flow.flags |= flags;
-    if let Some(other) = maps::find_flow(other) {
+    // One that is over may have lost its other entry to another flow, which goes on.
+    if let Some(other) = maps::find_flow(other)
+        && other.is_twin(tuple)
+    {
         other.flags |= flags;
     }
 }
