@@ -15,8 +15,9 @@ use lb_common::{
     flow::{Flow, FlowKey},
     ip::Ip,
     tables::{
-        Affinity, AffinityKey, AgentState, Device, Endpoint, Frontend, FrontendKey, LOCAL_RANGES,
-        ServiceRecord, Socket, SocketKey, Source, Traffic, VIP_RANGES, VipRange, endpoint_index,
+        self, Affinity, AffinityKey, AgentState, Device, Endpoint, Frontend, FrontendKey,
+        LOCAL_RANGES, ProblemText, ServiceRecord, Socket, SocketKey, Source, Traffic, VIP_RANGES,
+        VipRange, endpoint_index,
     },
     verdict::{VERDICT_COUNT, Verdict},
 };
@@ -82,6 +83,10 @@ static SERVICES: HashMap<u32, ServiceRecord> =
 /// What the agent says of itself; likewise only user space's.
 #[map]
 static AGENT: Array<AgentState> = Array::with_max_entries(1, 0);
+
+/// What the agent cannot serve as it should, in words; likewise.
+#[map]
+static PROBLEMS: Array<ProblemText> = Array::with_max_entries(tables::PROBLEMS, 0);
 
 /// What was spent of a limit.
 #[repr(C)]

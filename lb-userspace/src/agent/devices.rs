@@ -22,6 +22,9 @@ use crate::{
 /// How often the kernel's list of devices is compared with what was done, in case a change was missed.
 const RELIST: Duration = Duration::from_secs(10);
 
+/// How long to wait before another netlink socket is tried to be opened.
+const REOPEN: Duration = Duration::from_secs(1);
+
 /// What it takes to follow the devices.
 pub(super) struct Devices {
     pub netlink: Netlink,
@@ -34,6 +37,8 @@ pub(super) struct Devices {
     pub node_ip: Option<IpAddr>,
     /// Number of the devices with the programs.
     pub count: Gauge,
+    /// Where it is told what cannot be done.
+    pub problems: watch::Sender<Vec<String>>,
 }
 
 impl Devices {
@@ -44,16 +49,20 @@ impl Devices {
     pub async fn start(&mut self) -> anyhow::Result<Vec<NodeAddress>> {
         self.set_node(None);
         self.attacher.replace(self.netlink.list().await?);
-        while !self.attacher.settle() {}
+        while !self.attacher.settle() {
+            // There may be thousands of them: whoever waits for this has to see signals.
+            tokio::task::yield_now().await;
+        }
+        self.tell_problems();
         Ok(self.attacher.addresses())
     }
 
-    /// Follows netlink and the Node object for ever; says which addresses there are.
+    /// Follows netlink and the Node object for ever, whatever fails; says which addresses there are.
     pub async fn follow(
         mut self,
         mut node: watch::Receiver<Option<Node>>,
         addresses: watch::Sender<Vec<NodeAddress>>,
-    ) -> anyhow::Result<()> {
+    ) -> std::convert::Infallible {
         let mut relist = tokio::time::interval(RELIST);
         let mut is_settled = true;
         loop {
@@ -61,7 +70,10 @@ impl Devices {
             tokio::select! {
                 change = self.netlink.changes.recv() => match change {
                     Some(change) => is_lost = self.take_in(change).await,
-                    None => anyhow::bail!("the netlink socket was closed"),
+                    None => {
+                        self.reopen().await;
+                        is_lost = true;
+                    }
                 },
                 Ok(()) = node.changed() => {
                     let node = node.borrow_and_update().clone();
@@ -80,6 +92,7 @@ impl Devices {
                 }
             }
             is_settled = self.attacher.settle();
+            self.tell_problems();
             let now = self.attacher.addresses();
             addresses.send_if_modified(|known| {
                 let is_changed = *known != now;
@@ -89,6 +102,35 @@ impl Devices {
             let count = self.attacher.attached();
             self.count.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
+    }
+
+    /// The kernel has refused to be read: another socket, till there is one.
+    async fn reopen(&mut self) {
+        tracing::warn!(
+            "netlink: the socket was closed; opening another and listing all devices anew"
+        );
+        loop {
+            match Netlink::open() {
+                Ok(netlink) => {
+                    self.netlink = netlink;
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!("{error}; devices are not followed, trying again");
+                    tokio::time::sleep(REOPEN).await;
+                }
+            }
+        }
+    }
+
+    /// What cannot be done with devices, to whoever publishes it.
+    fn tell_problems(&self) {
+        self.problems.send_if_modified(|known| {
+            let now = self.attacher.problems();
+            let is_changed = *known != now;
+            *known = now;
+            is_changed
+        });
     }
 
     /// Acts on a change and on those that wait behind it; whether some were lost.

@@ -125,12 +125,10 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     // leave half a start behind.
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
-    // The commands end when their output is closed. The agent must not: TLS writes with writev(2), which raises
-    // SIGPIPE if the API server has just closed the connection. A handler is enough, and stays when this is dropped.
-    drop(signal(SignalKind::pipe())?);
     // And before anything is touched: an agent that can be told nothing leaves all as it is.
     let source = source.connect().await?;
     process::set_oom_score(configuration.oom_score_adj);
+    process::tell_missing_capabilities();
     pins.ensure()?;
     let _lock = pins.lock()?;
     forget_agent(&pins);
@@ -183,6 +181,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         xdp,
         node: Vec::new(),
     };
+    let (device_problems_in, device_problems) = watch::channel(Vec::new());
     let mut devices = Devices {
         netlink: Netlink::open()?,
         locals: LocalsMap::take(&mut ebpf)?,
@@ -191,8 +190,15 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         detect_local: configuration.detect_local.clone(),
         node_ip: configuration.node_ip,
         count: metrics.own.devices.clone(),
+        problems: device_problems_in,
     };
-    let (addresses_in, addresses) = watch::channel(devices.start().await?);
+    // With very many devices this takes its time, which whoever stops the agent does not have.
+    let found = tokio::select! {
+        found = devices.start() => found?,
+        _ = term.recv() => return Ok(()),
+        _ = int.recv() => return Ok(()),
+    };
+    let (addresses_in, addresses) = watch::channel(found);
     tracing::info!(
         node,
         devices = devices.attacher.attached(),
@@ -224,13 +230,14 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         state,
         configuration.read_back_period,
     )
-    .telling_node(node_in);
+    .telling_node(node_in)
+    .hearing_of(device_problems);
 
     let result = tokio::select! {
         _ = term.recv() => Ok(()),
         _ = int.recv() => Ok(()),
         ended = source => ended.context("the source")?,
-        ended = devices => ended.context("following the devices")?,
+        ended = devices => match ended.context("following the devices")? {},
         error = servers.failed() => Err(error),
         ended = sync.run(events, source_problems) => ended,
     };

@@ -18,6 +18,8 @@ use crate::datapath::{cgroup, pins::Pins, view::View};
 #[derive(Debug, Serialize)]
 struct Status {
     agent: Agent,
+    /// What is not served as it should be, in words; of very many only some.
+    problems: Vec<String>,
     schema: u32,
     pins: String,
     devices: Vec<DeviceRow>,
@@ -42,7 +44,7 @@ struct Agent {
     /// Seconds since 1970, 0: never.
     synced_at: u64,
     started_at: u64,
-    /// Objects it cannot serve as they are.
+    /// Number of things that are not served as they should be.
     problems: u32,
     /// First and last port that SNAT gives to clients.
     snat_ports: [u16; 2],
@@ -76,6 +78,7 @@ pub(super) fn run(pins: Pins, output: OutputArguments) -> anyhow::Result<()> {
             problems: state.problems,
             snat_ports: state.snat,
         },
+        problems: view.problems()?,
         schema: SCHEMA_VERSION,
         pins: pins.dir().display().to_string(),
         host_clients: cgroup::is_attached(&pins),
@@ -113,10 +116,13 @@ fn text(status: &Status) -> String {
     let families = &status.frontends;
     let mut text = format!("Agent      {state}\n");
     if agent.problems > 0 {
-        text += &format!(
-            "Problems   {} (the agent's log names them)\n",
-            agent.problems
-        );
+        text += &format!("Problems   {}\n", agent.problems);
+        for problem in &status.problems {
+            text += &format!("           {problem}\n");
+        }
+        if status.problems.len() < agent.problems as usize {
+            text += "           ... (the agent's log names them all)\n";
+        }
     }
     text += &format!(
         "Frontends  {} IPv4, {} IPv6\n",

@@ -136,6 +136,7 @@ pub const MAPS: &[&str] = &[
     "MOVED",
     "SERVICES",
     "AGENT",
+    "PROBLEMS",
 ];
 
 /// The TC programs for devices with an Ethernet header, which every node has.

@@ -9,18 +9,19 @@
 
 use std::{
     fs, io,
-    os::fd::AsFd as _,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
 use lb_common::tables::SCHEMA_VERSION;
 use nix::{
+    errno::Errno,
     fcntl::{Flock, FlockArg},
     mount::{MsFlags, mount},
-    sys::statfs::{BPF_FS_MAGIC, fstatfs},
+    sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 
-use super::DatapathError;
+use super::{DatapathError, remedy::Holder};
 
 /// Where duolb pins unless told otherwise.
 pub const DEFAULT_DIR: &str = "/sys/fs/bpf/duolb";
@@ -81,13 +82,22 @@ impl Pins {
     /// [`DatapathError::Locked`] if another process has it.
     pub fn lock(&self) -> Result<Lock, DatapathError> {
         let path = self.dir();
-        let file = fs::File::open(&path).map_err(|source| DatapathError::Pin {
+        let at = |source| DatapathError::Pin {
             path: path.clone(),
             source,
-        })?;
+        };
+        let file = fs::File::open(&path).map_err(at)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => Ok(Lock { _file: file }),
-            Err(_) => Err(DatapathError::Locked { path, pid: None }),
+            Ok(file) if is_at(&file, &path) => Ok(Lock { _file: file }),
+            // Whoever had the lock before has removed the directory: what is pinned in it now, nobody finds.
+            Ok(_) => Err(at(io::Error::other(
+                "removed by a clean-up just now; try again",
+            ))),
+            Err((_, Errno::EWOULDBLOCK)) => Err(DatapathError::Locked {
+                holder: Holder::of(self),
+                path,
+            }),
+            Err((_, error)) => Err(at(error.into())),
         }
     }
 
@@ -111,6 +121,15 @@ impl Pins {
     }
 }
 
+/// Whether the open file is what the path leads to.
+fn is_at(file: &fs::File, path: &Path) -> bool {
+    let number = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(file), Ok(path)) => number(file) == number(path),
+        _ => false,
+    }
+}
+
 /// The nearest ancestor of `dir` that exists must be on bpffs; else mounts one at /sys/fs/bpf if that is
 /// where `dir` is.
 fn ensure_bpffs(dir: &Path) -> Result<(), DatapathError> {
@@ -118,33 +137,27 @@ fn ensure_bpffs(dir: &Path) -> Result<(), DatapathError> {
         .ancestors()
         .find(|dir| dir.exists())
         .unwrap_or(Path::new("/"));
-    let is_bpffs = fs::File::open(existing)
-        .ok()
-        .and_then(|dir| fstatfs(dir.as_fd()).ok())
-        .is_some_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC);
+    // Asked by path: what is pinned there is not opened like a file, and a second bpffs mounted over the first one
+    // would hide everybody's pins.
+    let is_bpffs = statfs(existing).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC);
     if is_bpffs {
         return Ok(());
     }
     let standard = Path::new("/sys/fs/bpf");
-    let path = if dir.starts_with(standard) {
-        standard
-    } else {
-        existing
-    };
-    let mounted = if dir.starts_with(standard) {
-        mount(
-            Some("bpf"),
-            path,
-            Some("bpf"),
-            MsFlags::empty(),
-            None::<&str>,
-        )
-        .map_err(Into::into)
-    } else {
-        Err(io::Error::other("not below a mounted bpffs"))
-    };
-    mounted.map_err(|source| DatapathError::Mount {
-        path: path.to_owned(),
-        source,
+    if !dir.starts_with(standard) {
+        return Err(DatapathError::NotBpffs {
+            path: dir.to_owned(),
+        });
+    }
+    mount(
+        Some("bpf"),
+        standard,
+        Some("bpf"),
+        MsFlags::empty(),
+        None::<&str>,
+    )
+    .map_err(|error| DatapathError::Mount {
+        path: standard.to_owned(),
+        source: error.into(),
     })
 }

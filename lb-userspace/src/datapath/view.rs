@@ -10,8 +10,8 @@ use ipnet::IpNet;
 use lb_common::{
     address::{Address, Family, V4, V6},
     tables::{
-        AgentState, Device, Endpoint, Frontend, FrontendKey, ServiceRecord, Source, Traffic,
-        endpoint_index, traffic_index,
+        AgentState, Device, Endpoint, Frontend, FrontendKey, ProblemText, ServiceRecord, Source,
+        Traffic, endpoint_index, traffic_index,
     },
     verdict::Verdict,
 };
@@ -100,6 +100,19 @@ impl View {
     pub fn agent(&self) -> Result<AgentState, DatapathError> {
         let map: Array<_, AgentState> = self.map("AGENT")?;
         map.get(&0, 0).map_err(|source| failed("AGENT", source))
+    }
+
+    /// What the agent last could not serve as it should; as many of them as are kept.
+    ///
+    /// # Errors
+    /// [`DatapathError::Map`].
+    pub fn problems(&self) -> Result<Vec<String>, DatapathError> {
+        let map: Array<_, ProblemText> = self.map("PROBLEMS")?;
+        let texts = batch::read_used(&map).map_err(|source| failed("PROBLEMS", source))?;
+        Ok(texts
+            .iter()
+            .filter_map(|text| text.get().map(str::to_owned))
+            .collect())
     }
 
     /// Devices with the programs, by ifindex.

@@ -75,6 +75,8 @@ fn everything_comes_out_as_the_golden_text_has_it() {
     metrics.kube_proxy.livez.get_or_create(&503.into()).inc();
     metrics.kube_proxy.queued(Family::V4, 1.5);
     metrics.kube_proxy.synced(2.5, 0.25, true);
+    let services = [("default", "web"), ("default", "db"), ("default", "web")];
+    metrics.own.set_service_problems(services.into_iter());
     let golden = include_str!("tests/golden.txt").replace("@VERSION@", env!("CARGO_PKG_VERSION"));
     let summary = summary(&metrics);
     for (number, (found, expected)) in summary.iter().zip(golden.lines()).enumerate() {
