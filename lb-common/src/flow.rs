@@ -269,6 +269,14 @@ impl<A: Address> Flow<A> {
         }
     }
 
+    /// Whether this, found where the other entry of a flow with an entry at `tuple` should stand, is that flow's: each of
+    /// two twins has an end of the other's tuple for its peer.
+    #[inline(always)]
+    pub fn is_twin(&self, tuple: &FlowKey<A>) -> bool {
+        (self.peer_port == tuple.dport && self.peer == tuple.dst)
+            || (self.peer_port == tuple.sport && self.peer == tuple.src)
+    }
+
     /// Whether this is an undo entry that translates to the same as `other`.
     #[inline(always)]
     pub fn is_same_undo(&self, other: &Self) -> bool {

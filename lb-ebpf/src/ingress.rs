@@ -71,14 +71,19 @@ fn find_other<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<&'static 
     if vips::may_be(&packet.tuple.dst) {
         return Err(Exit::Vip);
     }
-    if !packet.is_tcp() {
+    if packet.is_udp() {
         return Err(Exit::NotOurs);
     }
     if vips::may_be_node_port(packet) {
         return Err(Exit::Vip);
     }
+    if !packet.is_tcp() {
+        return Err(Exit::NotOurs);
+    }
     moved::ensure_flow(packet)?;
-    Ok(find_flow(packet)?)
+    let flow = find_flow(packet)?;
+    follow(packet, flow);
+    Ok(flow)
 }
 
 /// Sends a packet of `flow` on its way.
@@ -251,10 +256,11 @@ fn is_dead<A: Tables>(flow: &Flow<A>) -> bool {
 
 /// Notes what a segment from the client says about the connection.
 #[inline(always)]
-fn follow<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>) {
+pub fn follow<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>) {
     twin::note(
         packet.flags,
         flow,
+        &packet.tuple,
         &flow.reply_key(&packet.tuple),
         Flow::<A>::FIN_CLIENT,
     );

@@ -60,40 +60,56 @@ pub fn ensure_reply<A: Tables>(
     now: u32,
 ) -> Result<(), Verdict> {
     let key = flow.reply_key(&packet.tuple);
+    let entry = flow.reply_entry(&packet.tuple);
     match maps::find_flow(&key) {
-        Some(reply) => {
+        Some(reply) if reply.is_same_reply(&entry) => {
             if reply.seen != now {
                 reply.seen = now;
             }
             Ok(())
         }
-        None => {
-            let entry = flow.reply_entry(&packet.tuple);
-            match maps::insert_flow(&key, &entry) {
-                Err(Refused::Full) => Err(Verdict::FlowTableFull),
-                // Another CPU has just done it.
-                _ => Ok(()),
-            }
-        }
+        // Another flow answers by it, since this one was silent for too long.
+        Some(reply) if !is_idle(reply, &key, now) => Ok(()),
+        Some(_) => maps::put_flow(&key, &entry).map_err(|_| Verdict::FlowTableFull),
+        None => match maps::insert_flow(&key, &entry) {
+            Err(Refused::Full) => Err(Verdict::FlowTableFull),
+            // Another CPU has just done it.
+            _ => Ok(()),
+        },
     }
 }
 
-/// Notes in both entries, this one and that of the key `other`, what a `segment` says about the flow's
+/// Notes in both entries, this one, which is `tuple`'s, and that of the key `other`, what a `segment` says about the flow's
 /// [state](lb_common::flow::state): that its side, which the flag `fin` stands for, has spoken for the first time, or
 /// ends the connection.
 #[inline(always)]
-pub fn note<A: Tables>(segment: u8, flow: &mut Flow<A>, other: &FlowKey<A>, fin: u16) {
+pub fn note<A: Tables>(
+    segment: u8,
+    flow: &mut Flow<A>,
+    tuple: &FlowKey<A>,
+    other: &FlowKey<A>,
+    fin: u16,
+) {
     let is_news = flow.flags & spoken::<A>(segment, fin) != spoken::<A>(segment, fin);
     if is_news || segment & (Tcp::FIN | Tcp::RST) != 0 {
-        note_in(segment, flow, other, fin);
+        note_in(segment, flow, tuple, other, fin);
     }
 }
 
 #[inline(never)]
-fn note_in<A: Tables>(segment: u8, flow: &mut Flow<A>, other: &FlowKey<A>, fin: u16) {
+fn note_in<A: Tables>(
+    segment: u8,
+    flow: &mut Flow<A>,
+    tuple: &FlowKey<A>,
+    other: &FlowKey<A>,
+    fin: u16,
+) {
     let flags = end_flags::<A>(segment, fin) | spoken::<A>(segment, fin);
     flow.flags |= flags;
-    if let Some(other) = maps::find_flow(other) {
+    // One that is over may have lost its other entry to another flow, which goes on.
+    if let Some(other) = maps::find_flow(other)
+        && other.is_twin(tuple)
+    {
         other.flags |= flags;
     }
 }

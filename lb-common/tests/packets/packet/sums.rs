@@ -87,7 +87,7 @@ pub fn verify(frame: &[u8]) -> Result<(), String> {
         return Ok(());
     }
     let proto = payload.ip_number.0;
-    if proto == UDP && payload.payload[6..8] == [0, 0] {
+    if proto == UDP && payload.payload.get(6..8) == Some(&[0, 0]) {
         return Ok(());
     }
     if proto == SCTP {
