@@ -25,6 +25,7 @@ mod device;
 mod dummy_xdp;
 mod endpoint;
 mod external;
+mod foreign;
 pub mod interrupt;
 mod ip;
 mod netfilter;
@@ -50,6 +51,7 @@ pub use self::{
     counters::ChecksumErrors,
     endpoint::{Endpoint, PORTS},
     external::{EXTERNAL_IPS, LOAD_BALANCERS},
+    foreign::{Foreign, Order, Place, Target},
     netns::Netns,
     overlay::OVERLAY,
     probe::{Answer, ProbeError, Protocol},

@@ -3,6 +3,8 @@
 //! Where we are not root, the tests are compiled as the user and only run through sudo, so that nothing
 //! in the target directory belongs to root.
 
+mod failures;
+
 use std::{
     env,
     io::{BufRead as _, BufReader},
@@ -13,6 +15,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+use self::failures::Failures;
 use crate::{build, setup, workspace};
 
 /// Arguments of `test`.
@@ -59,12 +62,14 @@ pub fn main(args: &Args) -> Result<()> {
     let start = Instant::now();
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
     let child = child.as_mut().ok().context("cannot start cargo test")?;
-    let mut totals = Totals::default();
+    let (mut totals, mut failures) = (Totals::default(), Failures::default());
     for line in BufReader::new(child.stdout.take().context("stdout is piped")?).lines() {
         let line = line.context("cargo test: not text")?;
         println!("{line}");
         totals.add(&line);
+        failures.add(&line);
     }
+    print!("{failures}");
     let status = child.wait().context("cargo test")?;
     let Totals {
         passed,

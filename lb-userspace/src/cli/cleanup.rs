@@ -5,7 +5,9 @@ use lb_common::tables::Device;
 use serde::Serialize;
 
 use super::{arguments::OutputArguments, output::print};
-use crate::datapath::{attach::detach_clsact, netlink::Netlink, object, pins::Pins, view::View};
+use crate::datapath::{
+    DatapathError, attach::detach_clsact, netlink::Netlink, object, pins::Pins, view::View,
+};
 
 /// What was removed.
 #[derive(Debug, Serialize)]
@@ -20,12 +22,13 @@ struct Removed {
 
 /// Removes programs, maps and pins. Devices are those of the network namespace it runs in.
 pub(super) fn run(pins: &Pins, output: OutputArguments) -> anyhow::Result<()> {
-    if pins.is_locked() {
-        bail!(
-            "{}: an agent is running; stop it first",
-            pins.dir().display()
-        );
-    }
+    // Held till all is gone, so that no agent starts on what is being removed.
+    let _lock = match pins.lock() {
+        Ok(lock) => Some(lock),
+        Err(locked @ DatapathError::Locked { .. }) => bail!("nothing was removed: {locked}"),
+        // There is no directory, or what cannot be locked cannot be anybody else's either.
+        Err(_) => None,
+    };
     let mut removed = Removed {
         pins: pins.dir().display().to_string(),
         devices: 0,

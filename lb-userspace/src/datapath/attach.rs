@@ -76,6 +76,8 @@ struct Done {
     is_served: bool,
     /// Whether there is nothing to be tried again.
     is_settled: bool,
+    /// What went wrong, as told.
+    trouble: Option<String>,
 }
 
 impl Attacher {
@@ -158,6 +160,12 @@ impl Attacher {
         self.done.values().filter(|done| done.is_served).count()
     }
 
+    /// What could not be done, by device; it is tried again.
+    pub fn problems(&self) -> Vec<String> {
+        let troubles = self.done.values().map(|done| done.trouble.clone());
+        troubles.flatten().collect()
+    }
+
     /// Makes what is done what should be, and says whether it is: programs are put on a few devices at a time only.
     /// What a device is depends on others (bridges and their ports, addresses), so all are looked at; only
     /// changes are acted on.
@@ -171,6 +179,7 @@ impl Attacher {
                 before => before.map(|done| (done.wanted, done.is_served)),
             };
             let name = self.host.links[&index].name.clone();
+            let mut trouble = None;
             let is_served = match (before, wanted) {
                 (Some((Wanted::Attach(before), true)), Wanted::Attach(plan))
                     if before.layer == plan.layer && before.xdp == plan.xdp =>
@@ -193,6 +202,7 @@ impl Attacher {
                     }
                     Err(error) => {
                         let what = "cannot attach, traffic by it is not served";
+                        trouble = Some(format!("device {name}: {what}: {error}"));
                         if before.is_some_and(|(before, _)| before == wanted) {
                             tracing::debug!(device = name, "{what}: {error}");
                         } else {
@@ -218,6 +228,7 @@ impl Attacher {
                 wanted,
                 is_served,
                 is_settled: true,
+                trouble,
             };
             self.done.insert(index, done);
         }

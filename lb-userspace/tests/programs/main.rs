@@ -8,6 +8,7 @@ mod affinity;
 mod bridge;
 mod collisions;
 mod cost;
+mod echo;
 mod external;
 mod fast;
 mod flows;

@@ -45,9 +45,16 @@ impl KernelObject {
 
 /// A command of bpf(2) that answers with a file.
 pub(super) fn call<T>(command: libc::c_int, attributes: &T) -> io::Result<OwnedFd> {
+    let file = ask(command, attributes)?;
+    // SAFETY: the kernel has just opened it for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(file) })
+}
+
+/// A command of bpf(2) that answers with a number, or by what `attributes` point to.
+pub(super) fn ask<T>(command: libc::c_int, attributes: &T) -> io::Result<RawFd> {
     // SAFETY: `attributes` is a prefix of the kernel's union for this command, readable for as many bytes as are
-    // said; the addresses in it are of constants.
-    let file = unsafe {
+    // said; the addresses in it are of constants, or of memory of the caller's as long as he says.
+    let answer = unsafe {
         libc::syscall(
             libc::SYS_bpf,
             command,
@@ -55,10 +62,8 @@ pub(super) fn call<T>(command: libc::c_int, attributes: &T) -> io::Result<OwnedF
             size_of::<T>(),
         )
     };
-    if file < 0 {
+    if answer < 0 {
         return Err(io::Error::last_os_error());
     }
-    let file = RawFd::try_from(file).map_err(io::Error::other)?;
-    // SAFETY: the kernel has just opened it for us.
-    Ok(unsafe { OwnedFd::from_raw_fd(file) })
+    RawFd::try_from(answer).map_err(io::Error::other)
 }

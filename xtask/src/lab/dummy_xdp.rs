@@ -27,7 +27,7 @@ const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 /// `r0 = XDP_PASS; exit`, eight bytes each in native order.
 const PASS: [u64; 2] = [instruction(0xb7, 2), instruction(0x95, 0)];
 
-const fn instruction(code: u8, immediate: u32) -> u64 {
+pub(super) const fn instruction(code: u8, immediate: u32) -> u64 {
     let [a, b, c, d] = immediate.to_ne_bytes();
     u64::from_ne_bytes([code, 0, 0, 0, a, b, c, d])
 }

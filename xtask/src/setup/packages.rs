@@ -41,6 +41,12 @@ pub(super) const LAB: &[Program] = &[
         fedora: "iptables-legacy",
         why: "tests run duolb beside CNIs that use iptables",
     },
+    Program {
+        name: "strace",
+        debian: "strace",
+        fedora: "strace",
+        why: "tests have the kernel refuse one call of the agent after the other",
+    },
 ];
 
 /// What a static build calls.

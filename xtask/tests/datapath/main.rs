@@ -7,7 +7,9 @@
 mod bystanders;
 mod changes;
 mod collisions;
+mod echo;
 mod firewall;
+mod fragments;
 mod hard;
 mod host;
 mod host_routing;

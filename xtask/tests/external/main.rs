@@ -15,6 +15,7 @@ mod cluster;
 mod composition;
 mod crowd;
 mod firewall;
+mod fragments;
 mod ground;
 mod jumbo;
 mod load;

@@ -1,5 +1,5 @@
 //! The three capabilities of deploy/: with them the agent does everything, without any of them it says
-//! which call was refused.
+//! which one is missing, and which call was refused.
 
 use std::process::Command;
 
@@ -71,8 +71,10 @@ fn three_capabilities_are_enough_and_each_is_needed() -> Result<()> {
             .filter(|name| *name != left_out)
             .collect();
         let log = agent_with(&lab, &others, "tcx")?;
+        let name = format!("CAP_{} is missing", left_out.to_uppercase());
         ensure!(
-            log.contains("not permitted") || log.contains("ermission denied"),
+            log.contains(&name)
+                && (log.contains("not permitted") || log.contains("ermission denied")),
             "without {left_out}: {log}"
         );
     }

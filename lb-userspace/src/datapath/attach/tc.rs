@@ -14,7 +14,7 @@ use lb_common::tables::Device;
 
 use super::{
     Mode,
-    error::{find_errno, refused, unpinnable},
+    error::{find_errno, is_dead, refused, unpinnable},
 };
 use crate::datapath::{DatapathError, devices::LinkLayer};
 
@@ -109,10 +109,11 @@ fn attach_tcx(
                 return Ok(());
             }
             // The link of a device that is gone, whose number was given away again.
-            Err(error) => {
+            Err(error) if is_dead(&error) => {
                 tracing::debug!(device, "the pinned link is dead: {error}");
                 let _ = fs::remove_file(pin);
             }
+            Err(error) => return Err(refuse(error)),
         }
     }
     let order = TcAttachOptions::TcxOrder(LinkOrder::default());
