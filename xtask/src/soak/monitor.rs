@@ -52,12 +52,18 @@ impl Monitor {
     /// Looks and tells until it is enough.
     pub(super) fn run(&self, scene: &Scene, began: Instant, until: Instant) {
         let is_terminal = std::io::stderr().is_terminal();
-        let (mut looked, mut told) = (None::<Instant>, None::<Instant>);
+        let (mut looked, mut told, mut said) = (None::<Instant>, None::<Instant>, 0);
         while !self.is_enough.load(Ordering::Relaxed) {
             if looked.is_none_or(|at| at.elapsed() >= LOOK) {
                 looked = Some(Instant::now());
                 self.look(scene, began);
             }
+            let complaints = scene.ledger().complaints.clone();
+            for complaint in complaints.get(said..).unwrap_or_default() {
+                let clear = if is_terminal { "\r\x1b[K" } else { "" };
+                eprintln!("{clear}{complaint}");
+            }
+            said = complaints.len();
             if is_terminal {
                 eprint!("\r\x1b[K{}", line(scene, until));
                 let _ = std::io::stderr().flush();
