@@ -44,7 +44,9 @@ pub(super) const AROUND: Surroundings = Surroundings {
     cni_masquerades: false,
 };
 /// What agents are told, each node's own first. Timeouts are short, so that what is not given back shows.
-const COMMON: [&str; 4] = [
+const COMMON: [&str; 5] = [
+    // A veth without a network, as the lab has it, looks like a pod's while no route leads there.
+    "--uplinks=eth0",
     "--conntrack-udp-timeout=20s",
     "--conntrack-udp-timeout-stream=20s",
     "--conntrack-tcp-timeout-established=60s",
