@@ -112,7 +112,8 @@ impl Attacher {
             }
         }
         self.done.retain(|index, _| host.links.contains_key(index));
-        self.host = host;
+        let former = std::mem::replace(&mut self.host, host);
+        self.host.keep_ways_out(former.ways_out);
         // What the kernel refused once may be granted now.
         for done in self.done.values_mut() {
             done.is_settled = done.is_served || matches!(done.wanted, Wanted::Skip(_));
@@ -142,7 +143,8 @@ impl Attacher {
 
     /// Packets to the rest of the world leave by these devices; [`Self::settle`] acts on it, as below.
     pub fn set_ways_out(&mut self, devices: BTreeSet<u32>) {
-        self.host.ways_out = devices;
+        let former = std::mem::replace(&mut self.host.ways_out, devices);
+        self.host.keep_ways_out(former);
     }
 
     /// The node has these addresses, as its Node object says, its primary ones first.
