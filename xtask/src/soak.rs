@@ -93,14 +93,14 @@ pub fn main(args: &Args) -> Result<()> {
     }
     let time = Duration::from_secs(args.minutes * 60);
     let path = workspace::root().join("target/soak/report.json");
-    soak(duolb, time, seed, &path)
+    soak(&duolb, time, seed, &path)
 }
 
 /// Soaks with a duolb for some time and reports.
 ///
 /// # Errors
 /// If something cannot be made, or not all was well.
-pub fn soak(duolb: PathBuf, time: Duration, seed: u64, path: &Path) -> Result<()> {
+pub fn soak(duolb: &Path, time: Duration, seed: u64, path: &Path) -> Result<()> {
     eprintln!("soak with seed {seed}");
     let dir = path.parent().context("a report needs a directory")?;
     fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
@@ -115,7 +115,7 @@ pub fn soak(duolb: PathBuf, time: Duration, seed: u64, path: &Path) -> Result<()
     Ok(())
 }
 
-fn run(duolb: PathBuf, time: Duration, seed: u64, logs: &Path) -> Result<Report> {
+fn run(duolb: &Path, time: Duration, seed: u64, logs: &Path) -> Result<Report> {
     let spinner =
         progress::spinner("making the lab: three nodes, their pods, an agent on each node");
     let services = director::beginning();

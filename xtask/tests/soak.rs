@@ -16,5 +16,5 @@ fn half_a_minute_of_everything_at_once_ends_well() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let seed = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let report = dir.path().join("report.json");
-    xtask::soak::soak(duolb.into(), Duration::from_secs(30), seed, &report)
+    xtask::soak::soak(duolb.as_ref(), Duration::from_secs(30), seed, &report)
 }

@@ -10,7 +10,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     thread,
     time::Duration,
 };
@@ -74,7 +74,7 @@ impl Stage {
     ///
     /// # Errors
     /// If something cannot be made.
-    pub(super) fn start(duolb: PathBuf, services: &[Service]) -> Result<Self> {
+    pub(super) fn start(duolb: &Path, services: &[Service]) -> Result<Self> {
         let node = |name| Node::routed(name).endpoints(3);
         let mut lab = Lab::builder()
             .node(node("node-1"))
@@ -106,7 +106,10 @@ impl Stage {
         let nodes = stage.lab.nodes().map(|node| node.as_object());
         stage.write("nodes.json", &nodes.collect::<Result<Vec<_>>>()?)?;
         stage.apply(services)?;
-        stage.start_agents(duolb)?;
+        // A copy: who builds meanwhile would have agents start again as something else.
+        let copy = stage.lab.dir().join("duolb");
+        fs::copy(duolb, &copy).with_context(|| duolb.display().to_string())?;
+        stage.start_agents(copy)?;
         Ok(stage)
     }
 
