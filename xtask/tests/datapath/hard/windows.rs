@@ -21,7 +21,7 @@ const STRICT: &str = "table inet strict {
 const SEEN: &str = "table inet seen {
     counter endpoint {}
     counter vip {}
-    counter reset {}
+    counter resets {}
     chain in {
         type filter hook prerouting priority -310
         tcp sport 8080 counter name endpoint
@@ -29,7 +29,7 @@ const SEEN: &str = "table inet seen {
     }
     chain out {
         type filter hook output priority filter
-        tcp flags rst counter name reset
+        tcp flags rst counter name resets
     }
 }";
 
@@ -73,7 +73,7 @@ fn rule_61_a_segment_out_of_the_window_comes_from_the_vip_and_resets_nothing() -
                 stream.close()?;
             }
         }
-        for counter in ["endpoint", "reset"] {
+        for counter in ["endpoint", "resets"] {
             let count = lab.counted(client, "seen", counter)?;
             ensure!(count == 0, "{}: {count} {counter}", client.name);
         }
