@@ -245,7 +245,8 @@ fn an_error_about_a_first_piece_is_translated_and_one_about_a_later_piece_left_a
                 let (before, after) = (error(&delivered), error(&sent));
                 let becomes = Becomes(&after, Verdict::IcmpToClient);
                 kernel.check("the first", Egress, &before, becomes);
-                let later = error(&delivered.fragment(3, false));
+                let later = delivered.clone().fragment(3, false);
+                let later = error(&later);
                 for hook in Hook::BOTH {
                     kernel.check("a later one", hook, &later, Untouched);
                 }
