@@ -35,6 +35,7 @@ pub mod probe;
 mod spawn;
 mod sweep;
 mod tun;
+mod verdicts;
 mod wire;
 
 use std::{io::Write as _, net::SocketAddr, os::fd::OwnedFd, path::Path};

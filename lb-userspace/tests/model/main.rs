@@ -15,6 +15,8 @@
 //! seed and the few steps that are left of it. Needs root; without, it says so and passes.
 
 mod cast;
+#[path = "../programs/coverage.rs"]
+mod coverage;
 mod datapath;
 #[expect(
     dead_code,
