@@ -95,14 +95,20 @@ fn refuse<A: Tables>(packet: &Transport<A>) -> Result<(), Verdict> {
 /// Refuses a flow to `address`, at whose port nothing is served, unless it is nobody's business.
 #[inline(always)]
 pub fn refuse_address<A: Tables>(address: &A) -> Result<(), Verdict> {
-    let mark = FrontendKey::mark(*address);
-    if maps::find_frontend(&mark).is_some_and(|mark| mark.flags & Frontend::VIP != 0) {
+    if is_cluster_ip(address) {
         return Err(Verdict::UnknownPort);
     }
     if flags(address) & VipRange::<A>::SERVICE_CIDR != 0 {
         return Err(Verdict::Unallocated);
     }
     Ok(())
+}
+
+/// Whether `address` is the ClusterIP of a Service.
+#[inline(always)]
+pub fn is_cluster_ip<A: Tables>(address: &A) -> bool {
+    let mark = FrontendKey::mark(*address);
+    maps::find_frontend(&mark).is_some_and(|mark| mark.flags & Frontend::VIP != 0)
 }
 
 /// The flags of all ranges that `address` is in.

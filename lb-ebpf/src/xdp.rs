@@ -219,7 +219,7 @@ fn to_client<A: Tables>(buff: &mut Buff, packet: &Transport<A>) -> Option<End> {
     snat::go_back(packet, undo).ok()?;
     reply.seen = undo.seen;
     let forward_key = reply.forward_key(&reply_key);
-    twin::note_end(
+    twin::note(
         packet.flags,
         reply,
         &reply_key,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   setup -> toolchain            what a machine needs, and how the kernel side is built
-//!   build  test  check  run  dist  fuzz  one file per task
+//!   build  test  check  run  soak  fuzz  dist   one file per task
 //!   lab                           nodes and pods as network namespaces: run, tests and bench use it
 //! ```
 //!
@@ -17,6 +17,7 @@ pub mod progress;
 pub mod rooms;
 pub mod run;
 pub mod setup;
+pub mod soak;
 pub mod test;
 pub mod toolchain;
 pub mod workspace;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::{build, check, dist, fuzz, run, setup, test};
+use xtask::{build, check, dist, fuzz, run, setup, soak, test};
 
 /// Builds, runs, tests and checks duolb. Every task first sets up what the machine lacks.
 #[derive(Parser)]
@@ -19,6 +19,8 @@ enum Task {
     Run(run::Args),
     /// Run every test
     Test(test::Args),
+    /// Everything at once for long, with changes, restarts and faults, and a judge of every answer
+    Soak(soak::Args),
     /// Check formatting, lints, documentation and the rules between rooms
     Check(check::Args),
     /// Build duolb, kernel side included
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Run(args) => run::main(&args),
         Task::Test(args) => test::main(&args),
+        Task::Soak(args) => soak::main(&args),
         Task::Check(args) => check::main(&args),
         Task::Build(args) => build::main(&args),
         Task::Dist(args) => dist::main(&args),

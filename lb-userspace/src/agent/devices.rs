@@ -1,7 +1,7 @@
 //! Keeps the programs on the devices, as they come and go, and what the programs must know of them up to date:
 //! addresses, what is behind them, which networks are this node's pods'.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 use prometheus_client::metrics::gauge::Gauge;
@@ -11,7 +11,7 @@ use crate::{
     config::DetectLocal,
     datapath::{
         attach::Attacher,
-        devices::{Locals, locals},
+        devices::{Host, Locals, locals},
         netlink::{Change, Netlink},
         tables::LocalsMap,
     },
@@ -22,6 +22,8 @@ use crate::{
 /// How often the kernel's list of devices is compared with what was done, in case a change was missed.
 const RELIST: Duration = Duration::from_secs(10);
 
+/// How often a first listing is tried.
+const LIST_TRIES: u32 = 6;
 /// How long to wait before another netlink socket is tried to be opened.
 const REOPEN: Duration = Duration::from_secs(1);
 
@@ -48,7 +50,8 @@ impl Devices {
     /// If the kernel does not tell.
     pub async fn start(&mut self) -> anyhow::Result<Vec<NodeAddress>> {
         self.set_node(None);
-        self.attacher.replace(self.netlink.list().await?);
+        let host = self.list().await?;
+        self.attacher.replace(host);
         while !self.attacher.settle() {
             // There may be thousands of them: whoever waits for this has to see signals.
             tokio::task::yield_now().await;
@@ -67,14 +70,18 @@ impl Devices {
         let mut is_settled = true;
         loop {
             let mut is_lost = false;
+            let overflow = Arc::clone(&self.netlink.overflow);
             tokio::select! {
                 change = self.netlink.changes.recv() => match change {
                     Some(change) => is_lost = self.take_in(change).await,
                     None => {
+                        let what = "the socket was closed; opening another and listing all devices anew";
+                        tracing::warn!("netlink: {what}");
                         self.reopen().await;
                         is_lost = true;
                     }
                 },
+                () = overflow.notified() => is_lost = true,
                 Ok(()) = node.changed() => {
                     let node = node.borrow_and_update().clone();
                     self.set_node(node.as_ref());
@@ -104,11 +111,20 @@ impl Devices {
         }
     }
 
-    /// The kernel has refused to be read: another socket, till there is one.
+    /// A first listing. The kernel may be busy for long: while thousands of devices come or go, it answers nobody.
+    async fn list(&mut self) -> anyhow::Result<Host> {
+        for _ in 1..LIST_TRIES {
+            match self.netlink.list().await {
+                Ok(host) => return Ok(host),
+                Err(error) => tracing::warn!("cannot list the devices, trying again: {error}"),
+            }
+            self.reopen().await;
+        }
+        Ok(self.netlink.list().await?)
+    }
+
+    /// Another socket, till there is one.
     async fn reopen(&mut self) {
-        tracing::warn!(
-            "netlink: the socket was closed; opening another and listing all devices anew"
-        );
         loop {
             match Netlink::open() {
                 Ok(netlink) => {

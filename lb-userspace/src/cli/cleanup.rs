@@ -6,8 +6,7 @@ use serde::Serialize;
 
 use super::{arguments::OutputArguments, output::print};
 use crate::datapath::{
-    DatapathError, attach::detach_clsact, netlink::Netlink, object, pins::Pins,
-    tables::forget_agent, view::View,
+    DatapathError, attach::detach_clsact, netlink::Netlink, object, pins::Pins, view::View,
 };
 
 /// What was removed.
@@ -30,7 +29,6 @@ pub(super) fn run(pins: &Pins, output: OutputArguments) -> anyhow::Result<()> {
         // There is no directory, or what cannot be locked cannot be anybody else's either.
         Err(_) => None,
     };
-    forget_agent(pins);
     let mut removed = Removed {
         pins: pins.dir().display().to_string(),
         devices: 0,

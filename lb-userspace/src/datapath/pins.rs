@@ -11,6 +11,8 @@ use std::{
     fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use lb_common::tables::SCHEMA_VERSION;
@@ -21,10 +23,14 @@ use nix::{
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 
-use super::{DatapathError, remedy::Holder};
+use super::{DatapathError, remedy::Holder, tables::forget_agent};
 
 /// Where duolb pins unless told otherwise.
 pub const DEFAULT_DIR: &str = "/sys/fs/bpf/duolb";
+
+/// How often the lock is tried to be got, and how long is waited in between: reading commands hold it for less.
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(30);
 
 /// A pin directory of this schema version.
 #[derive(Clone, Debug)]
@@ -76,7 +82,8 @@ impl Pins {
         Ok(())
     }
 
-    /// Takes the directory for this process.
+    /// Takes the directory for this process, and forgets what the agent before it said of itself, so that nobody takes
+    /// the predecessor's word for this one's: at no moment is the directory taken and the word still there.
     ///
     /// # Errors
     /// [`DatapathError::Locked`] if another process has it.
@@ -86,24 +93,43 @@ impl Pins {
             path: path.clone(),
             source,
         };
-        let file = fs::File::open(&path).map_err(at)?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) if is_at(&file, &path) => Ok(Lock { _file: file }),
-            // Whoever had the lock before has removed the directory: what is pinned in it now, nobody finds.
-            Ok(_) => Err(at(io::Error::other(
-                "removed by a clean-up just now; try again",
-            ))),
-            Err((_, Errno::EWOULDBLOCK)) => Err(DatapathError::Locked {
-                holder: Holder::of(self),
-                path,
-            }),
-            Err((_, error)) => Err(at(error.into())),
+        for tries in 1.. {
+            match self.try_lock() {
+                Ok(file) if is_at(&file, &path) => return Ok(Lock { _file: file }),
+                // Whoever had the lock before has removed the directory: what is pinned in it now, nobody finds.
+                Ok(_) => {
+                    return Err(at(io::Error::other(
+                        "removed by a clean-up just now; try again",
+                    )));
+                }
+                // Perhaps somebody only looks whether it is taken.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && tries < LOCK_TRIES => {
+                    thread::sleep(LOCK_PAUSE);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(at(error)),
+            }
         }
+        Err(DatapathError::Locked {
+            holder: Holder::of(self),
+            path,
+        })
+    }
+
+    fn try_lock(&self) -> io::Result<Flock<fs::File>> {
+        let file = fs::File::open(self.dir())?;
+        let shared = Flock::lock(file, FlockArg::LockSharedNonblock).map_err(|(_, error)| error)?;
+        forget_agent(self);
+        shared.relock(FlockArg::LockExclusiveNonblock)?;
+        Ok(shared)
     }
 
     /// Whether an agent is running on this directory.
     pub fn is_locked(&self) -> bool {
-        matches!(self.lock(), Err(DatapathError::Locked { .. }))
+        // Shared, so that two who ask do not take each other for an agent.
+        let ask = |file| Flock::lock(file, FlockArg::LockSharedNonblock);
+        let asked = fs::File::open(self.dir()).map(ask);
+        matches!(asked, Ok(Err((_, Errno::EWOULDBLOCK))))
     }
 
     /// Removes every pin and the directories, and the mount point's contents of ours only.

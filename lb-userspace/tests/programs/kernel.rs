@@ -96,6 +96,7 @@ pub const SMALL: Sizes = Sizes {
     affinity: 64,
     sockets: 64,
     sources: 64,
+    fragments: 64,
 };
 
 /// What most tests load the programs with.

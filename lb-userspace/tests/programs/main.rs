@@ -9,6 +9,7 @@ mod bridge;
 mod collisions;
 mod cost;
 mod coverage;
+mod echo;
 mod external;
 mod fast;
 mod flows;

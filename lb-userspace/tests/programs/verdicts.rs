@@ -42,7 +42,7 @@ fn way(verdict: Verdict, net: &Net) -> Way {
             Way::By(Ingress, error)
         }
         Verdict::NoEndpoint => Way::By(Ingress, sent.to(net.other_vip)),
-        Verdict::Fragment => Way::By(Ingress, sent.fragment(0, true)),
+        Verdict::Fragment => Way::By(Ingress, sent.fragment(7, true)),
         Verdict::NoPort => {
             Way::Elsewhere("collisions::without_a_free_port_a_new_flow_is_dropped_and_counted")
         }
@@ -80,6 +80,7 @@ fn way(verdict: Verdict, net: &Net) -> Way {
         Verdict::XdpToEndpoint | Verdict::XdpToClient => {
             Way::Elsewhere("xdp::a_known_flow_to_another_node_is_sent_on_both_ways")
         }
+        Verdict::Echo => Way::By(Ingress, Frame::echo(net.client.ip(), net.vip.ip())),
         Verdict::Socket => Way::Elsewhere("namespace tests: a test run has no sockets"),
     }
 }

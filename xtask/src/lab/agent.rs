@@ -252,6 +252,14 @@ impl Agent {
     /// # Errors
     /// If it ends or takes too long; with the end of its log.
     pub fn wait_ready(&self) -> Result<()> {
+        self.wait_ready_for(PATIENCE)
+    }
+
+    /// The same with another patience.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn wait_ready_for(&self, patience: Duration) -> Result<()> {
         let start = Instant::now();
         loop {
             interrupt::check()?;
@@ -264,7 +272,7 @@ impl Agent {
                 return Ok(());
             }
             self.check()?;
-            if start.elapsed() > PATIENCE {
+            if start.elapsed() > patience {
                 let said = status.unwrap_or_else(|error| format!("{error:#}"));
                 bail!(
                     "agent on {} is not ready: {said}\n{}",

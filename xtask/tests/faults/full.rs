@@ -59,7 +59,7 @@ fn cluster_ip(last: u8, more: &str) -> String {
 }
 
 fn cases() -> Vec<Case> {
-    let external: Vec<String> = (1..=5).map(|last| format!("198.51.100.{last}")).collect();
+    let external: Vec<String> = (1..=11).map(|last| format!("198.51.100.{last}")).collect();
     let external = format!("externalIPs: [{}],", external.join(", "));
     let ranges = |second: u8, count: u8| {
         let ranges: Vec<String> = (0..count)
@@ -164,10 +164,11 @@ fn fill(case: &Case) -> Result<()> {
     // Others still change, also for those who need no room.
     faulty.directory.serve(&[(1, 11)])?;
     faulty.wait("web is changed", || {
-        Ok(faulty
-            .dump()?
-            .values()
-            .any(|all| !all.contains("10.244.1.10:8080")))
+        let dump = faulty.dump()?;
+        let mut web = dump
+            .iter()
+            .filter(|(frontend, _)| frontend.contains("10.96.0.80"));
+        Ok(web.all(|(_, endpoints)| !endpoints.contains("\"10.244.1.10\"")))
     })?;
     let pid = faulty.agent().pid();
     std::fs::remove_file(faulty.directory.path().join("filler.yaml"))?;

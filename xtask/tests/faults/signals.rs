@@ -65,7 +65,7 @@ fn end_in_the_middle(times: u32) -> Result<()> {
         faulty.agent_mut().start()?;
         faulty.agent().wait_ready()?;
         let dump = faulty.dump()?;
-        let wanted = format!("10.244.1.10:{port}");
+        let wanted = format!("\"10.244.1.10\",\"port\":{port}}}");
         let right = dump
             .values()
             .filter(|endpoints| endpoints.contains(&wanted));
