@@ -37,6 +37,7 @@ pub mod reference;
 mod spawn;
 mod sweep;
 mod tun;
+mod verdicts;
 mod wire;
 
 use std::{io::Write as _, net::SocketAddr, os::fd::OwnedFd, path::Path};

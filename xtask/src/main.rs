@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::{build, check, dist, run, setup, soak, test};
+use xtask::{build, check, dist, fuzz, run, setup, soak, test};
 
 /// Builds, runs, tests and checks duolb. Every task first sets up what the machine lacks.
 #[derive(Parser)]
@@ -27,6 +27,8 @@ enum Task {
     Build(build::Args),
     /// Build what goes to a cluster: static binary, image, manifests
     Dist(dist::Args),
+    /// Let libFuzzer loose on what reads packets, manifests and configuration
+    Fuzz(fuzz::Args),
     /// Install what building, running and testing need and this machine lacks
     Setup(setup::Args),
 }
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         Task::Check(args) => check::main(&args),
         Task::Build(args) => build::main(&args),
         Task::Dist(args) => dist::main(&args),
+        Task::Fuzz(args) => fuzz::main(&args),
         Task::Setup(args) => setup::main(&args),
     };
     done.map_or_else(

@@ -21,7 +21,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{Lab, interrupt, netns::Door, spawn};
+use super::{Lab, interrupt, netns::Door, spawn, verdicts};
 
 /// How long an agent may take to serve, and to end when asked to.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -347,6 +347,10 @@ impl Agent {
 impl Drop for Agent {
     fn drop(&mut self) {
         self.kill();
+        // The maps outlive it.
+        if let Some(directory) = std::env::var_os("DUOLB_VERDICTS") {
+            verdicts::leave(self, directory.as_ref());
+        }
     }
 }
 
