@@ -91,7 +91,12 @@ impl Injected {
         ensure!(!log.contains("panicked"), "{}", told());
         let outcome = if self.faulty.agent().is_running() {
             ended.with_context(told)?;
-            self.faulty.agent_mut().stop().with_context(told)?;
+            if kind == "sendto" {
+                // tokio tells itself of signals by it.
+                self.faulty.agent_mut().kill();
+            } else {
+                self.faulty.agent_mut().stop().with_context(told)?;
+            }
             match hit {
                 Some(_) => Outcome::Serves,
                 None => Outcome::NotReached,
