@@ -7,6 +7,7 @@
 //! Here is what is kept of each device; how TC and XDP programs get onto one is in `tc` and `xdp`.
 
 mod error;
+mod filters;
 mod tc;
 mod xdp;
 

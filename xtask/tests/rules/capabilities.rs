@@ -10,7 +10,22 @@ use crate::needs_root;
 
 const NEEDED: [&str; 3] = ["bpf", "net_admin", "perfmon"];
 
-/// What an agent with these capabilities, and no others, says in two seconds.
+/// Runs a command till it ends or says that its work is done, and gives what it said.
+const TILL_IN_PLACE: &str = r#"
+log=$1
+shift
+"$@" 2> "$log" &
+agent=$! tries=0
+while kill -0 $agent 2> /dev/null && ! grep -q "in place" "$log" && [ $tries -lt 300 ]; do
+    sleep 0.1
+    tries=$((tries + 1))
+done
+kill -TERM $agent 2> /dev/null
+wait $agent
+cat "$log" >&2
+"#;
+
+/// What an agent with these capabilities, and no others, says till its datapath is in place.
 fn agent_with(lab: &Lab, capabilities: &[&str], mode: &str) -> Result<String> {
     let keep: Vec<String> = capabilities.iter().map(|name| format!("+{name}")).collect();
     let keep = format!("-all,{}", keep.join(","));
@@ -20,8 +35,9 @@ fn agent_with(lab: &Lab, capabilities: &[&str], mode: &str) -> Result<String> {
     let manifests = lab.dir().join("manifests");
     std::fs::create_dir_all(&manifests)?;
     let run = || -> Result<String> {
-        let output = Command::new("timeout")
-            .args(["--signal=TERM", "2"])
+        let output = Command::new("sh")
+            .args(["-c", TILL_IN_PLACE, "sh"])
+            .arg(lab.dir().join("capabilities.log"))
             .arg(setpriv)
             .args(["--bounding-set", &keep, "--inh-caps", &keep])
             .args([
