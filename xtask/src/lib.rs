@@ -3,6 +3,7 @@
 //! ```text
 //!   setup -> toolchain            what a machine needs, and how the kernel side is built
 //!   build  test  check  run  dist one file per task
+//!   vm                            the tests under other kernels
 //!   lab                           nodes and pods as network namespaces: run, tests and bench use it
 //! ```
 //!
@@ -18,4 +19,5 @@ pub mod run;
 pub mod setup;
 pub mod test;
 pub mod toolchain;
+pub mod vm;
 pub mod workspace;

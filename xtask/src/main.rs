@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::{build, check, dist, run, setup, test};
+use xtask::{build, check, dist, run, setup, test, vm};
 
 /// Builds, runs, tests and checks duolb. Every task first sets up what the machine lacks.
 #[derive(Parser)]
@@ -19,6 +19,11 @@ enum Task {
     Run(run::Args),
     /// Run every test
     Test(test::Args),
+    /// Run tests under other kernels, in virtual machines
+    Vm(vm::Args),
+    /// What `vm` starts in a virtual machine
+    #[command(hide = true)]
+    Guest(vm::GuestArgs),
     /// Check formatting, lints, documentation and the rules between rooms
     Check(check::Args),
     /// Build duolb, kernel side included
@@ -33,6 +38,8 @@ fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Run(args) => run::main(&args),
         Task::Test(args) => test::main(&args),
+        Task::Vm(args) => vm::main(&args),
+        Task::Guest(args) => vm::guest(&args),
         Task::Check(args) => check::main(&args),
         Task::Build(args) => build::main(&args),
         Task::Dist(args) => dist::main(&args),

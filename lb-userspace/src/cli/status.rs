@@ -12,12 +12,18 @@ use super::{
     arguments::OutputArguments,
     output::{print, table},
 };
-use crate::datapath::{cgroup, pins::Pins, view::View};
+use crate::datapath::{
+    cgroup,
+    features::{self, Features},
+    pins::Pins,
+    view::View,
+};
 
 /// Everything `duolb status` knows.
 #[derive(Debug, Serialize)]
 struct Status {
     agent: Agent,
+    kernel: Kernel,
     schema: u32,
     pins: String,
     devices: Vec<DeviceRow>,
@@ -48,6 +54,14 @@ struct Agent {
     snat_ports: [u16; 2],
 }
 
+/// The kernel's part.
+#[derive(Debug, Serialize)]
+struct Kernel {
+    release: String,
+    /// What is done otherwise because it lacks something.
+    fallbacks: Vec<&'static str>,
+}
+
 #[derive(Debug, Serialize)]
 struct MapRow {
     name: &'static str,
@@ -75,6 +89,10 @@ pub(super) fn run(pins: Pins, output: OutputArguments) -> anyhow::Result<()> {
             started_at: state.started_at,
             problems: state.problems,
             snat_ports: state.snat,
+        },
+        kernel: Kernel {
+            release: features::release(),
+            fallbacks: Features::of_kernel().fallbacks(),
         },
         schema: SCHEMA_VERSION,
         pins: pins.dir().display().to_string(),
@@ -112,6 +130,10 @@ fn text(status: &Status) -> String {
     };
     let families = &status.frontends;
     let mut text = format!("Agent      {state}\n");
+    text += &format!("Kernel     {}\n", status.kernel.release);
+    for fallback in &status.kernel.fallbacks {
+        text += &format!("           {fallback}\n");
+    }
     if agent.problems > 0 {
         text += &format!(
             "Problems   {} (the agent's log names them)\n",

@@ -56,7 +56,7 @@ fn three_capabilities_are_enough_and_each_is_needed() -> Result<()> {
     let lab = Lab::builder()
         .node(Node::routed("node-1").endpoints(1))
         .build()?;
-    for mode in ["tcx", "clsact"] {
+    for mode in Lab::tc_modes() {
         let log = agent_with(&lab, &NEEDED, mode)?;
         ensure!(
             log.contains("the datapath is in place")
@@ -70,7 +70,7 @@ fn three_capabilities_are_enough_and_each_is_needed() -> Result<()> {
             .into_iter()
             .filter(|name| *name != left_out)
             .collect();
-        let log = agent_with(&lab, &others, "tcx")?;
+        let log = agent_with(&lab, &others, Lab::tc_modes()[0])?;
         ensure!(
             log.contains("not permitted") || log.contains("ermission denied"),
             "without {left_out}: {log}"
