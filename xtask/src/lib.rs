@@ -3,6 +3,7 @@
 //! ```text
 //!   setup -> toolchain            what a machine needs, and how the kernel side is built
 //!   build  test  check  run  soak  fuzz  dist   one file per task
+//!   vm                            the tests under other kernels
 //!   lab                           nodes and pods as network namespaces: run, tests and bench use it
 //! ```
 //!
@@ -20,4 +21,5 @@ pub mod setup;
 pub mod soak;
 pub mod test;
 pub mod toolchain;
+pub mod vm;
 pub mod workspace;

@@ -18,9 +18,10 @@ use std::{
     path::PathBuf,
 };
 
-use aya::{Ebpf, util::KernelVersion};
+use aya::Ebpf;
 use lb_common::tables::Device;
 
+pub(super) use self::error::find_errno;
 pub use self::tc::detach_clsact;
 use self::{
     error::is_gone,
@@ -29,6 +30,7 @@ use self::{
 use super::{
     DatapathError,
     devices::{Host, Plan, Reason, Rules, Wanted, own_addresses, role_name, wanted, xdp_name},
+    features::Features,
     netlink::Change,
     object,
     pins::Pins,
@@ -52,9 +54,10 @@ pub enum Mode {
 impl Mode {
     /// The best that this kernel has.
     pub fn of_kernel() -> Self {
-        let has_tcx =
-            KernelVersion::current().is_ok_and(|kernel| kernel >= KernelVersion::new(6, 6, 0));
-        if has_tcx { Self::Tcx } else { Self::Clsact }
+        match Features::of_kernel().tcx {
+            true => Self::Tcx,
+            false => Self::Clsact,
+        }
     }
 }
 

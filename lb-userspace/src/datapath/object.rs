@@ -10,7 +10,6 @@ use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
     maps::{Map, MapInfo},
     programs::{Program, ProgramError, SchedClassifier, Xdp},
-    util::KernelVersion,
 };
 use lb_common::{
     flow::{
@@ -20,7 +19,7 @@ use lb_common::{
     tables::{MAX_ENDPOINTS, SCHEMA_VERSION},
 };
 
-use super::{DatapathError, pins::Pins, snat_ports::SnatPorts};
+use super::{DatapathError, features::Features, pins::Pins, snat_ports::SnatPorts};
 
 /// Programs and maps, compiled for BPF by the build script.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-ebpf.o"));
@@ -106,9 +105,7 @@ impl Default for Settings {
             masquerade_all: false,
             host_routing: false,
             netns_cookie: 0,
-            // Commit b44123b4a3dc "bpf: Add cgroup helpers bpf_{get,set}_retval to get/set syscall return value".
-            set_retval: KernelVersion::current()
-                .is_ok_and(|kernel| kernel >= KernelVersion::new(5, 18, 0)),
+            set_retval: Features::of_kernel().set_retval,
         }
     }
 }

@@ -1,9 +1,9 @@
 //! How much the programs ask of the verifier, how large they become, and how long a packet takes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use aya::programs::{TestRun as _, TestRunOptions};
-use duolb::datapath::object;
+use aya::programs::{Program, ProgramError, ProgramInfo, TestRun as _, TestRunOptions};
+use duolb::datapath::{cgroup, features::Features, object};
 use lb_common::tables::VipRange;
 
 use crate::{
@@ -48,6 +48,54 @@ fn the_programs_load_far_below_the_limits_of_the_verifier() {
         }
     }
     assert!(too_much.is_empty(), "{too_much:?} ask for too much");
+}
+
+/// Prints what `cargo xtask vm` makes its tables of: a line for each thing the kernel lacks, and for each program.
+#[test]
+fn each_program_loads_and_says_what_it_costs() {
+    let Some(mut kernel) = Kernel::load() else {
+        return;
+    };
+    for fallback in Features::of_kernel().fallbacks() {
+        println!("kernel: {fallback}");
+    }
+    let tc = object::PROGRAMS.iter().chain(object::IP_PROGRAMS);
+    let others = cgroup::PROGRAMS.iter().chain([&object::XDP_PROGRAM]);
+    for name in tc.chain(others) {
+        let start = Instant::now();
+        let info = match load_anew(kernel.object.program_mut(name).unwrap()) {
+            Ok(info) => info,
+            Err(error) if *name == object::XDP_PROGRAM => {
+                println!("{name} skipped: {error}");
+                continue;
+            }
+            Err(error) => panic!("{name}: {error}"),
+        };
+        let took = start.elapsed().as_millis();
+        // Kernels before 5.16 do not say.
+        let verified = info.verified_instruction_count().unwrap_or(0);
+        let jited = info.size_jitted();
+        println!("cost: {name} verified={verified} jited={jited} load_ms={took}");
+    }
+}
+
+fn load_anew(program: &mut Program) -> Result<ProgramInfo, ProgramError> {
+    match program {
+        Program::SchedClassifier(program) => {
+            let _ = program.unload();
+            program.load()?;
+            program.info()
+        }
+        Program::CgroupSockAddr(program) => {
+            program.load()?;
+            program.info()
+        }
+        Program::Xdp(program) => {
+            program.load()?;
+            program.info()
+        }
+        _ => panic!("no program of ours is of another kind"),
+    }
 }
 
 /// Runs that are timed together, and how often that is done; the fastest counts, the others were disturbed.

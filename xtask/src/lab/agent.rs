@@ -21,7 +21,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{Lab, interrupt, netns::Door, spawn, verdicts};
+use super::{Lab, interrupt, netns::Door, patience::stretched, spawn, verdicts};
 
 /// How long an agent may take to serve, and to end when asked to.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -272,7 +272,7 @@ impl Agent {
                 return Ok(());
             }
             self.check()?;
-            if start.elapsed() > patience {
+            if start.elapsed() > stretched(patience) {
                 let said = status.unwrap_or_else(|error| format!("{error:#}"));
                 bail!(
                     "agent on {} is not ready: {said}\n{}",
@@ -324,7 +324,7 @@ impl Agent {
         let timeout = |status: &mut Option<ExitStatus>| status.is_none();
         let wait = process
             .ended
-            .wait_timeout_while(process.lock(), PATIENCE, timeout);
+            .wait_timeout_while(process.lock(), stretched(PATIENCE), timeout);
         let (status, _) = wait.unwrap_or_else(PoisonError::into_inner);
         if let Some(status) = *status {
             return Some(status);

@@ -72,7 +72,7 @@ fn three_capabilities_are_enough_and_each_is_needed() -> Result<()> {
     let lab = Lab::builder()
         .node(Node::routed("node-1").endpoints(1))
         .build()?;
-    for mode in ["tcx", "clsact"] {
+    for mode in Lab::tc_modes() {
         let log = agent_with(&lab, &NEEDED, mode)?;
         ensure!(
             log.contains("the datapath is in place")
@@ -86,7 +86,7 @@ fn three_capabilities_are_enough_and_each_is_needed() -> Result<()> {
             .into_iter()
             .filter(|name| *name != left_out)
             .collect();
-        let log = agent_with(&lab, &others, "tcx")?;
+        let log = agent_with(&lab, &others, Lab::tc_modes()[0])?;
         let name = format!("CAP_{} is missing", left_out.to_uppercase());
         ensure!(
             log.contains(&name)
