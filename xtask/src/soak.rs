@@ -62,7 +62,7 @@ pub struct Args {
     setup: setup::Args,
 }
 
-/// Builds, soaks and reports; the report is also written to `target/soak/report.json`.
+/// Builds, soaks and reports; the report is also written to `target/soak/report.json`, with the agents' logs beside it.
 ///
 /// # Errors
 /// If something cannot be made, or not all was well.
@@ -99,11 +99,10 @@ pub fn main(args: &Args) -> Result<()> {
 /// If something cannot be made, or not all was well.
 pub fn soak(duolb: PathBuf, time: Duration, seed: u64, path: &Path) -> Result<()> {
     eprintln!("soak with seed {seed}");
-    let report = run(duolb, time, seed)?;
+    let dir = path.parent().context("a report needs a directory")?;
+    fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
+    let report = run(duolb, time, seed, dir)?;
     print!("{report}");
-    if let Some(dir) = path.parent() {
-        fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
-    }
     let json = serde_json::to_string_pretty(&report.as_json()).context("report")?;
     fs::write(path, json + "\n").with_context(|| path.display().to_string())?;
     println!("{}", path.display());
@@ -113,7 +112,7 @@ pub fn soak(duolb: PathBuf, time: Duration, seed: u64, path: &Path) -> Result<()
     Ok(())
 }
 
-fn run(duolb: PathBuf, time: Duration, seed: u64) -> Result<Report> {
+fn run(duolb: PathBuf, time: Duration, seed: u64, logs: &Path) -> Result<Report> {
     let spinner =
         progress::spinner("making the lab: three nodes, their pods, an agent on each node");
     let services = director::beginning();
@@ -156,6 +155,7 @@ fn run(duolb: PathBuf, time: Duration, seed: u64) -> Result<Report> {
     for grown in resources.grown(took) {
         scene.complain(grown);
     }
+    ending::keep_logs(&director.stage, logs);
     ending::clean_up(&mut director.stage, &scene);
     drop(director);
     let objects = ending::gone(&scene, &resources, &prefix);

@@ -92,6 +92,13 @@ pub(super) fn compare(scene: &Scene, before: &Fill, after: &Fill) {
     }
 }
 
+/// Copies agents' logs to where they outlive the lab.
+pub(super) fn keep_logs(stage: &Stage, dir: &Path) {
+    for node in NODES {
+        let _ = fs::write(dir.join(format!("{node}.log")), stage.lab.agent(node).log()); // nothing depends on it
+    }
+}
+
 /// Ends agents and removes all they left, as a user would.
 pub(super) fn clean_up(stage: &mut Stage, scene: &Scene) {
     for node in NODES {
