@@ -88,6 +88,8 @@ struct FlowsRow {
     swept_at: u64,
     /// Whether it is so full that flows may have to make room.
     is_short: bool,
+}
+
 /// The kernel's part.
 #[derive(Debug, Serialize)]
 struct Kernel {
