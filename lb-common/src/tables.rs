@@ -380,6 +380,8 @@ pub struct AgentState {
     pub hz: u32,
     /// First and last port that SNAT gives to clients.
     pub snat: [u16; 2],
+    /// Seconds that flows may be silent for, by [`crate::flow::state::State`].
+    pub timeouts: [u32; crate::flow::state::STATE_COUNT],
 }
 
 /// Problems that `PROBLEMS` has room for.
@@ -485,8 +487,8 @@ const _: () = {
     assert!(size_of::<Affinity>() == 8);
     assert!(size_of::<Traffic>() == 40);
     assert!(size_of::<Device>() == 32);
-    assert!(size_of::<AgentState>() == 32);
     assert!(size_of::<ProblemText>() == PROBLEM_LEN);
+    assert!(size_of::<AgentState>() == 56);
     assert!(size_of::<ServiceRecord>() == 3 * NAME_LEN + 32 + 8);
 };
 

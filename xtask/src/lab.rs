@@ -18,6 +18,7 @@
 
 mod address;
 mod agent;
+mod bpf;
 mod builder;
 mod counters;
 mod device;
@@ -32,9 +33,11 @@ mod netns;
 mod object;
 mod overlay;
 pub mod probe;
+pub mod reference;
 mod spawn;
 mod sweep;
 mod tun;
+mod verdicts;
 mod wire;
 
 use std::{io::Write as _, net::SocketAddr, os::fd::OwnedFd, path::Path};
@@ -44,6 +47,7 @@ use anyhow::{Context as _, Result};
 pub use self::{
     address::{Addresses, Shape},
     agent::{Agent, AgentOptions, Objects, SERVICE_RANGES},
+    bpf::KernelObject,
     builder::{Builder, Node},
     counters::ChecksumErrors,
     endpoint::{Endpoint, PORTS},

@@ -3,6 +3,9 @@
 //! Where we are not root, the tests are compiled as the user and only run through sudo, so that nothing
 //! in the target directory belongs to root.
 
+mod failures;
+mod verdicts;
+
 use std::{
     env,
     io::{BufRead as _, BufReader},
@@ -13,6 +16,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+use self::{failures::Failures, verdicts::Coverage};
 use crate::{build, setup, workspace};
 
 /// Arguments of `test`.
@@ -44,9 +48,12 @@ pub fn main(args: &Args) -> Result<()> {
     {
         command.args(["--workspace", "--exclude", "lb-ebpf"]);
     }
+    let directory = workspace::target_dir()?.join("verdicts");
+    verdicts::prepare(&directory)?;
     command
         .arg("--no-fail-fast")
         .args(&args.cargo)
+        .env("DUOLB_VERDICTS", &directory)
         .env("DUOLB_BIN", duolb);
     if env::var_os("RUST_TEST_THREADS").is_none() {
         let cores = thread::available_parallelism().map_or(1, usize::from);
@@ -59,11 +66,17 @@ pub fn main(args: &Args) -> Result<()> {
     let start = Instant::now();
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
     let child = child.as_mut().ok().context("cannot start cargo test")?;
-    let mut totals = Totals::default();
+    let (mut totals, mut failures) = (Totals::default(), Failures::default());
     for line in BufReader::new(child.stdout.take().context("stdout is piped")?).lines() {
         let line = line.context("cargo test: not text")?;
         println!("{line}");
         totals.add(&line);
+        failures.add(&line);
+    }
+    print!("{failures}");
+    let coverage = Coverage::read(&directory);
+    if !coverage.is_empty() {
+        println!("\n{}", coverage.table());
     }
     let status = child.wait().context("cargo test")?;
     let Totals {
@@ -75,6 +88,10 @@ pub fn main(args: &Args) -> Result<()> {
     println!("\n{passed} tests passed, {failed} failed, {ignored} ignored in {took} s");
     if !status.success() {
         bail!("cargo test: {status}");
+    }
+    let gaps = coverage.gaps();
+    if args.cargo.is_empty() && !gaps.is_empty() {
+        bail!("no test has reached the verdicts {}", gaps.join(", "));
     }
     Ok(())
 }

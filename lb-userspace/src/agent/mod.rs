@@ -10,18 +10,20 @@
 
 mod devices;
 mod hosts;
+mod machine;
 mod observe;
 mod process;
 mod reading;
 mod servers;
 mod service_health;
 mod source;
+mod sweep;
 mod sync;
 
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Context as _;
@@ -35,6 +37,7 @@ use self::devices::Devices;
 pub use self::source::Source;
 use crate::{
     config::Configuration,
+    conntrack::sizing::flow_entries,
     control::{
         maps::Maps as _, node_ports::NodePortSettings, reconcile::Reconciler,
         record::restored_cluster_ips,
@@ -55,11 +58,6 @@ use crate::{
     serve::LogLevel,
     source::manifests::Assigned,
 };
-
-/// Idle seconds after which a TCP flow may be forgotten, if nobody said.
-const TCP_TIMEOUT: u32 = 86_400;
-/// The same for UDP.
-const UDP_TIMEOUT: u32 = 180;
 
 /// What the agent is told at start.
 #[derive(Debug)]
@@ -86,8 +84,10 @@ pub struct Options {
     pub snat_ports: Option<SnatPorts>,
     /// From which cgroup the node's processes are served; `None`: from the root of all.
     pub cgroup_root: Option<PathBuf>,
-    /// Sizes of the maps.
+    /// Sizes of the maps, but for the next one.
     pub sizes: Sizes,
+    /// Flow entries per family; `None`: as many as kube-proxy would have connections tracked, as far as memory goes.
+    pub flows: Option<u32>,
     /// Whether TCP clients of endpoints that have left every slice are reset.
     pub tcp_reset_dead: bool,
     /// Whether the programs log.
@@ -116,6 +116,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         snat_ports,
         cgroup_root,
         sizes,
+        flows,
         tcp_reset_dead,
         datapath_log,
         metrics_max_services,
@@ -132,14 +133,16 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     pins.ensure()?;
     let _lock = pins.lock()?;
     let hz = clock::find_hz()?;
+    let machine = machine::find();
+    let flows = flows.unwrap_or_else(|| flow_entries(configuration.connections, machine));
+    tracing::debug!(?machine, flows, "room for flows, in entries of each family");
     let settings = Settings {
-        sizes,
+        sizes: Sizes { flows, ..sizes },
         hz,
         seed: clock::boot_seed(),
         log: datapath_log,
         tcp_reset_dead,
-        tcp_timeout_seconds: seconds(configuration.timeouts.tcp, TCP_TIMEOUT),
-        udp_timeout_seconds: seconds(configuration.timeouts.udp, UDP_TIMEOUT),
+        timeouts: configuration.timeouts,
         snat_ports: choose_ports(snat_ports),
         masquerade_all: configuration.masquerade_all,
         host_routing,
@@ -153,9 +156,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         started_at: now(),
         hz,
         snat: [settings.snat_ports.first, settings.snat_ports.last],
+        timeouts: settings.timeouts.0,
         ..Default::default()
     };
     maps.set_agent(&state)?;
+    sweep::Sweeper::new(pins.clone(), hz, settings.timeouts).start();
     if datapath_log {
         tokio::spawn(log::drain(&mut ebpf)?);
     }
@@ -271,14 +276,6 @@ fn choose_ports(asked: Option<SnatPorts>) -> SnatPorts {
         );
     }
     ports
-}
-
-/// `timeout` in seconds, rounded up.
-fn seconds(timeout: Option<Duration>, default: u32) -> u32 {
-    timeout.map_or(default, |timeout| {
-        let seconds = timeout.as_millis().div_ceil(1000);
-        u32::try_from(seconds).unwrap_or(u32::MAX)
-    })
 }
 
 /// Seconds since 1970.

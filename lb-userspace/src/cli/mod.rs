@@ -3,6 +3,7 @@
 mod agent;
 mod arguments;
 mod cleanup;
+mod conntrack;
 mod output;
 mod service;
 mod status;
@@ -27,6 +28,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Service {
             command: ServiceCommand::Get { name, output },
         } => service::get(pins, &name, output),
+        Command::Conntrack { command } => conntrack::run(pins, command),
         Command::Cleanup { output } => cleanup::run(&pins, output),
         Command::Completions { shell } => {
             clap_complete::generate(

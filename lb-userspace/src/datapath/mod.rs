@@ -9,6 +9,7 @@ mod batch;
 pub mod cgroup;
 pub mod clock;
 pub mod devices;
+pub mod flows;
 mod link;
 pub mod log;
 pub mod netlink;

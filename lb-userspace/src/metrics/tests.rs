@@ -1,6 +1,11 @@
 //! Names, labels and types, against the text they are to come out as.
 
-use lb_common::{address::Family, tables::Traffic, verdict::Verdict};
+use lb_common::{
+    address::Family,
+    flow::stats::{Churn, FlowStats},
+    tables::Traffic,
+    verdict::Verdict,
+};
 
 use super::*;
 use crate::datapath::view::MapView;
@@ -38,6 +43,19 @@ impl Reading for Fixed {
                     size: 20,
                 },
             ],
+            flows: vec![(
+                Family::V4,
+                FlowStats {
+                    flows: [1, 2, 3, 4, 5, 6],
+                    expired: 7,
+                    evicted: 8,
+                    ..FlowStats::default()
+                },
+                Churn {
+                    inserted: 9,
+                    removed: 10,
+                },
+            )],
         })
     }
 }

@@ -21,7 +21,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{Lab, interrupt, netns::Door, spawn};
+use super::{Lab, interrupt, netns::Door, spawn, verdicts};
 
 /// How long an agent may take to serve, and to end when asked to.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -252,6 +252,14 @@ impl Agent {
     /// # Errors
     /// If it ends or takes too long; with the end of its log.
     pub fn wait_ready(&self) -> Result<()> {
+        self.wait_ready_for(PATIENCE)
+    }
+
+    /// The same with another patience.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn wait_ready_for(&self, patience: Duration) -> Result<()> {
         let start = Instant::now();
         loop {
             interrupt::check()?;
@@ -264,7 +272,7 @@ impl Agent {
                 return Ok(());
             }
             self.check()?;
-            if start.elapsed() > PATIENCE {
+            if start.elapsed() > patience {
                 let said = status.unwrap_or_else(|error| format!("{error:#}"));
                 bail!(
                     "agent on {} is not ready: {said}\n{}",
@@ -339,6 +347,10 @@ impl Agent {
 impl Drop for Agent {
     fn drop(&mut self) {
         self.kill();
+        // The maps outlive it.
+        if let Some(directory) = std::env::var_os("DUOLB_VERDICTS") {
+            verdicts::leave(self, directory.as_ref());
+        }
     }
 }
 

@@ -13,10 +13,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use nix::{libc, net::if_::if_nametoindex};
 
-use super::{
-    Lab, Netns,
-    dummy_xdp::{bpf, bpf_file, instruction},
-};
+use super::{Lab, Netns, bpf, dummy_xdp::instruction};
 
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
@@ -168,7 +165,7 @@ fn put(target: u32, place: Place, order: Order) -> Result<Foreign> {
         },
         ..Load::default()
     };
-    let program = bpf_file(BPF_PROG_LOAD, &load).context("loading")?;
+    let program = bpf::call(BPF_PROG_LOAD, &load).context("loading")?;
     let flags = match (place, order) {
         // Links of cgroups have an order from 6.14 on only.
         (Place::Connect4, _) => 0,
@@ -181,7 +178,7 @@ fn put(target: u32, place: Place, order: Order) -> Result<Foreign> {
         attach_type,
         flags,
     };
-    let link = bpf_file(BPF_LINK_CREATE, &create).context("attaching")?;
+    let link = bpf::call(BPF_LINK_CREATE, &create).context("attaching")?;
     Ok(Foreign {
         program: number(&program)?,
         _link: link,
@@ -196,7 +193,7 @@ fn number(program: &OwnedFd) -> io::Result<u32> {
         info_len: 8,
         info: words.as_mut_ptr() as u64,
     };
-    bpf(BPF_OBJ_GET_INFO_BY_FD, &info)?;
+    bpf::ask(BPF_OBJ_GET_INFO_BY_FD, &info)?;
     Ok(std::hint::black_box(words)[1])
 }
 
@@ -209,7 +206,7 @@ fn query(target: u32, place: Place) -> Result<Vec<u32>> {
         count: MOST.try_into()?,
         ..Query::default()
     };
-    bpf(BPF_PROG_QUERY, &query).context("asking who is there")?;
+    bpf::ask(BPF_PROG_QUERY, &query).context("asking who is there")?;
     let mut numbers = std::hint::black_box(numbers);
     numbers.retain(|number| *number != 0);
     Ok(numbers)
@@ -245,7 +242,7 @@ impl Lab {
             pathname: path.as_ptr() as u64,
             zero: 0,
         };
-        let map = bpf_file(BPF_OBJ_GET, &get).with_context(|| pin.display().to_string())?;
+        let map = bpf::call(BPF_OBJ_GET, &get).with_context(|| pin.display().to_string())?;
         let value = vec![0_u8; size];
         let mut count = 0;
         for key in first.. {
@@ -255,7 +252,7 @@ impl Lab {
                 value: value.as_ptr() as u64,
                 flags: 0,
             };
-            if bpf(BPF_MAP_UPDATE_ELEM, &element).is_err() {
+            if bpf::ask(BPF_MAP_UPDATE_ELEM, &element).is_err() {
                 break;
             }
             count += 1;

@@ -18,7 +18,7 @@ use crate::support::{
 
 /// What CNIs and kube-proxy's own rules amount to: pods may begin, answers may follow, the rest is
 /// dropped.
-const FIREWALL: &str = "
+pub const FIREWALL: &str = "
     table inet firewall {
         counter invalid {}
         chain forward {
@@ -32,7 +32,7 @@ const FIREWALL: &str = "
     }";
 
 /// Packets that the firewalls found invalid so far.
-fn invalid(cluster: &Cluster) -> Result<u64> {
+pub fn invalid(cluster: &Cluster) -> Result<u64> {
     let nodes = cluster.lab.nodes();
     nodes.map(|node| cluster.lab.invalid(node)).sum()
 }

@@ -70,7 +70,7 @@ pub fn check_payloads_and_checksums(
             for length in LENGTHS {
                 let tcp = Probe::new(Protocol::Tcp, frontend).length(length);
                 tcp.run_in(&client.netns)?;
-                // Fragments are another test's.
+                // Datagrams in pieces are another test's.
                 let udp = Probe::new(Protocol::Udp, frontend).length(length.min(1400));
                 udp.attempts(1).run_in(&client.netns)?;
             }
