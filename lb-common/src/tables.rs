@@ -557,7 +557,7 @@ mod tests {
         let long = "\u{e9}".repeat(PROBLEM_LEN);
         let kept = ProblemText::new(&long);
         assert_eq!(kept.get().unwrap().len(), PROBLEM_LEN);
-        let odd = ProblemText::new(&format!("x{long}"));
+        let odd = ProblemText::new(&["x", &long].concat());
         assert_eq!(odd.get().unwrap().len(), PROBLEM_LEN - 1);
     }
 

@@ -23,6 +23,8 @@ pub(crate) struct Done {
     pub(crate) rounds: u64,
     /// Exchanges that were not answered in time. TCP repairs a loss, which then shows in `slowest`.
     pub(crate) lost: u64,
+    /// Datagrams that were answered after all, when nobody waited for it any more: a busy machine's.
+    pub(crate) late: u64,
     /// The slowest exchange.
     pub(crate) slowest: Duration,
 }
@@ -138,12 +140,21 @@ fn udp_requests(
     rounds: &AtomicU64,
 ) -> Result<Done> {
     udp.set_read_timeout(Some(stretched(Duration::from_millis(500))))?;
-    let mut seen_as = None;
-    repeat(stop, rounds, |round| {
+    let (mut seen_as, mut late) = (None, 0);
+    let done = repeat(stop, rounds, |round| {
         udp.send_to(&round.to_be_bytes(), to)?;
         let mut back = [0; 256];
-        let Ok((length, from)) = udp.recv_from(&mut back) else {
-            return Ok(false);
+        let (length, from) = loop {
+            let Ok((length, from)) = udp.recv_from(&mut back) else {
+                return Ok(false);
+            };
+            let sent = back[..length]
+                .last_chunk()
+                .map(|sent| u64::from_be_bytes(*sent));
+            if sent.is_none_or(|sent| sent >= round) {
+                break (length, from);
+            }
+            late += 1;
         };
         ensure!(from == to, "{from} answered for {to}");
         let hello = back[..length].strip_suffix(&round.to_be_bytes());
@@ -153,7 +164,8 @@ fn udp_requests(
         let first = seen_as.get_or_insert_with(|| client.to_owned());
         ensure!(client == first, "seen as {first}, then as {client}");
         Ok(true)
-    })
+    })?;
+    Ok(Done { late, ..done })
 }
 
 fn repeat(
