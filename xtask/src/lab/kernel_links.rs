@@ -27,6 +27,10 @@ impl Lab {
                     "link add below type veth peer name other".to_owned(),
                     match kind {
                         "vlan" => "link add link below name tried type vlan id 7".to_owned(),
+                        // Without ends it would be the one that the module makes itself.
+                        "ip6tnl" => {
+                            "link add tried type ip6tnl local fd00::1 remote fd00::2".to_owned()
+                        }
                         kind => format!("link add tried type {kind}"),
                     },
                 ];
