@@ -20,6 +20,7 @@ use super::{
     scene::{STICKY, Scene},
     service::{NUMBERS, Service},
     stage::{NODES, Stage},
+    stray,
 };
 use crate::lab::{
     interrupt,
@@ -98,6 +99,8 @@ pub(super) struct Director {
     random: Random,
     /// Those that are in order.
     due: Vec<usize>,
+    /// Packets that somebody saw and should not have: who, how many, which.
+    strays: Vec<(String, u64, String)>,
 }
 
 impl Director {
@@ -108,6 +111,7 @@ impl Director {
             random: Random::new(scene.seed, "director"),
             scene,
             due: Vec::new(),
+            strays: Vec::new(),
         }
     }
 
@@ -167,6 +171,21 @@ impl Director {
             .into_iter()
             .filter_map(|node| Some((node, self.stage.lab.agent(node).pid()?)));
         self.scene.set_pids(pids.collect());
+    }
+
+    /// Notes all strays so far, and counts anew.
+    fn note_strays(&mut self) -> Result<()> {
+        self.strays.extend(stray::seen(&self.stage.lab)?);
+        stray::forget(&self.stage.lab)
+    }
+
+    /// All strays there were.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub(super) fn strays(&mut self) -> Result<Vec<(String, u64, String)>> {
+        self.note_strays()?;
+        Ok(self.strays.clone())
     }
 
     /// The newest version of a service.

@@ -17,8 +17,9 @@ use super::{
 };
 use crate::lab::interrupt;
 
-/// How long flows may take to be forgotten: the longest timeout that agents are told, and as much again.
-const FORGET: Duration = Duration::from_secs(150);
+/// How long flows may take to be forgotten: the longest timeout that agents are told, two rounds of the sweep, and as
+/// much again on a machine that is slow.
+const FORGET: Duration = Duration::from_secs(420);
 /// How long the kernel may take to free what nobody holds.
 const FREE: Duration = Duration::from_secs(30);
 /// Maps that hold what clients have done.

@@ -96,6 +96,19 @@ pub(super) fn seen(lab: &Lab) -> Result<Vec<(String, u64, String)>> {
         .collect())
 }
 
+/// Forgets all that was counted.
+///
+/// # Errors
+/// If nft refuses.
+pub(super) fn forget(lab: &Lab) -> Result<()> {
+    const FORGET: &str = "reset counters table inet soak
+        flush set inet soak who_v4
+        flush set inet soak who_v6";
+    let pods = lab.pods().map(|pod| &pod.netns);
+    let mut all = pods.chain([&lab.outside().netns]);
+    all.try_for_each(|netns| lab.nft(netns, FORGET))
+}
+
 /// The same for one who is about to go.
 ///
 /// # Errors

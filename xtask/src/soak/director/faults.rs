@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Director;
 use crate::{
     lab::interrupt,
-    soak::{history::Whose, stage::NODES},
+    soak::{history::Whose, stage::NODES, stray},
 };
 
 /// How long a flow may suffer from packets that were lost: TCP waits twice as long each time.
@@ -117,24 +117,25 @@ pub(super) fn uplink(director: &mut Director) -> Result<()> {
     done
 }
 
-/// All flows are forgotten at once: those with an address of the node cannot be found again.
+/// All flows of a node are forgotten at once. Each comes back with its client's next packet, but for those with an
+/// address of the node; answers that come before that nobody translates, so that strays are excused for a while.
 pub(super) fn flush(director: &mut Director) -> Result<()> {
     if !director.scene.served.conntrack {
         return Ok(());
     }
     let node = director.node();
+    director.note_strays()?;
     let excuse = director.scene.history_mut().excuse(
         Instant::now(),
         "the flow tables were flushed",
         Whose::All,
     );
-    let done = director
-        .stage
-        .lab
-        .agent(node)
-        .duolb(&["conntrack", "flush"]);
+    let flush = ["conntrack", "flush"];
+    let done = director.stage.lab.agent(node).duolb(&flush);
+    director.scene.pause(AFTER / 2);
     let until = Instant::now() + AFTER;
     director.scene.history_mut().excuse_until(excuse, until);
+    stray::forget(&director.stage.lab)?;
     done.map(drop)
 }
 

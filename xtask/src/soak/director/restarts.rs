@@ -53,11 +53,27 @@ pub(super) fn meanwhile(director: &mut Director) -> Result<()> {
     start(director, node)
 }
 
+/// How often an agent is started that ends while it begins.
+const STARTS: u32 = 5;
+
+/// An agent that gives up because the kernel answers too slowly is started again, as a kubelet would; that is counted.
 fn start(director: &mut Director, node: &str) -> Result<()> {
     director.step("it starts");
-    let agent = director.stage.lab.agent_mut(node);
-    agent.start()?;
-    agent.wait_ready_for(PATIENCE)?;
+    for again in 1.. {
+        let agent = director.stage.lab.agent_mut(node);
+        agent.start()?;
+        match agent.wait_ready_for(PATIENCE) {
+            Ok(()) => break,
+            Err(_) if again < STARTS && !agent.is_running() => {
+                let mut ledger = director.scene.ledger();
+                *ledger
+                    .actions
+                    .entry("an agent had to be started again")
+                    .or_default() += 1;
+            }
+            Err(error) => return Err(error),
+        }
+    }
     director.step("it follows");
     director.follow()
 }
