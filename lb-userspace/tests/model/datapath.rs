@@ -84,6 +84,7 @@ impl Datapath {
                 affinity: 4_096,
                 sockets: 64,
                 sources: 256,
+                ..Sizes::default()
             },
             hz: SLOW,
             seed: 42,
