@@ -273,13 +273,15 @@ impl Reference {
         if is_first && !flow.ends.is_closed() && flow.service.is_some() {
             let (key, awaits) = (flow.reply(), !flow.is_opened);
             let owner = talk.tuple();
-            let is_free = match self.replies.get(&key) {
-                Some(reply) => self.life(reply) == Life::Over,
-                None => true,
+            let other = self.replies.get(&key).filter(|it| it.owner != owner);
+            let owner = match other.map_or(Life::Over, |it| self.life(it)) {
+                Life::Alive => return,
+                // Nobody's that we know of.
+                Life::Unsure => key,
+                Life::Over => owner,
             };
-            if is_free {
-                self.replies.insert(key, Reply { owner, awaits });
-            }
+            let awaits = self.replies.get(&key).map_or(awaits, |it| it.awaits);
+            self.replies.insert(key, Reply { owner, awaits });
         }
     }
 
