@@ -11,6 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::libc;
+
 use super::{
     judge::{Call, Outcome},
     random::Random,
@@ -78,10 +80,15 @@ fn ask(
     let mut buffer = vec![0; ROOM];
     for attempt in 0..patience.attempts {
         effort.resent = attempt;
-        match connected {
-            true => socket.send(&payload)?,
-            false => socket.send_to(&payload, call.to)?,
+        let sent = match connected {
+            true => socket.send(&payload),
+            false => socket.send_to(&payload, call.to),
         };
+        match sent {
+            // Packet too big: now the kernel knows the path's MTU.
+            Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => continue,
+            sent => drop(sent?),
+        }
         let until = Instant::now() + patience.each;
         loop {
             let left = until.saturating_duration_since(Instant::now());
@@ -93,6 +100,7 @@ fn ask(
                 Ok(received) => received,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => break,
                 Err(error) => return Err(error),
             };
             match read(call, number, &payload, &buffer[..length], from) {

@@ -72,6 +72,11 @@ pub(super) fn forget(stage: &Stage, scene: &Scene) -> Result<Fill> {
         if start.elapsed() > FORGET {
             let left = left.join(", ");
             scene.complain(format!("leaked: entries after {FORGET:?}: {left}"));
+            for node in NODES {
+                let list = stage.lab.agent(node).duolb(&["conntrack", "list"]);
+                let some: Vec<String> = list?.lines().take(4).map(str::to_owned).collect();
+                scene.complain(format!("leaked on {node}: {}", some.join(" | ")));
+            }
             return Ok(now);
         }
         std::thread::sleep(Duration::from_secs(1));

@@ -36,8 +36,8 @@ impl Span {
 pub(super) enum Whose {
     /// Everyone's.
     All,
-    /// Those of flows to the endpoint pod of this name, or to nobody yet.
-    Pod(String),
+    /// Those of flows to the endpoint pod of this name, or to nobody yet, of the service with this number.
+    Pod(String, u8),
     /// Those of established flows to this service.
     Service(u8),
 }
@@ -148,7 +148,7 @@ impl History {
         let fits = |excuse: &&Excuse| {
             let concerned = match &excuse.whose {
                 Whose::All => true,
-                Whose::Pod(name) => pod.is_none_or(|pod| pod == name),
+                Whose::Pod(name, number) => pod.map_or(*number == service, |pod| pod == name),
                 Whose::Service(number) => *number == service && pod.is_some(),
             };
             concerned && excuse.span.meets(begin, end)
@@ -185,7 +185,7 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut history = History::default();
-        let id = history.excuse(at(10), "pod gone", Whose::Pod("pod-1-12".into()));
+        let id = history.excuse(at(10), "pod gone", Whose::Pod("pod-1-12".into(), 1));
         history.excuse_until(id, at(20));
         let why = |pod, begin, end| history.excuse_for(1, pod, at(begin), at(end));
         assert_eq!(why(Some("pod-1-12"), 19, 30), Some("pod gone"));

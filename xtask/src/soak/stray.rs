@@ -2,7 +2,8 @@
 //!
 //! A pod's packets are for its own address, an endpoint's are from no VIP, and nobody gets an endpoint's answer
 //! with the endpoint's address, since nobody asked an endpoint by it. Counted before anything in there looks at
-//! a packet, with the first few tuples.
+//! a packet, with the first few tuples. Fragments but for the first have no ports to tell by; one whose first was lost
+//! comes as it was sent, and nobody can make anything of it.
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -13,6 +14,7 @@ use crate::lab::{Addresses, Lab, Netns, reference::Client};
 const RULES: &str = "
 table inet soak {
     counter stray {}
+    counter fragment {}
     set who_v4 {
         type ipv4_addr . ipv4_addr . inet_proto . inet_service . inet_service
         flags dynamic
@@ -31,10 +33,17 @@ table inet soak {
         counter name stray
         meta l4proto { tcp, udp } update @who_v6 { ip6 saddr . ip6 daddr . meta l4proto . th sport . th dport }
     }
+    chain fragment {
+        ip saddr 10.244.0.0/16 ip daddr {own_v4} counter name fragment
+        ip6 saddr fd00:10:244::/48 ip6 daddr {own_v6} counter name fragment
+        accept
+    }
     chain look {
         type filter hook prerouting priority -310
         iif lo accept
         icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit, nd-router-advert } accept
+        ip frag-off & 0x1fff != 0 jump fragment
+        frag frag-off != 0 jump fragment
         ip daddr != { {own_v4}, 224.0.0.0/4, 255.255.255.255 } jump note_v4
         ip6 daddr != { {own_v6}, fe80::/10, ff00::/8 } jump note_v6
         meta l4proto { tcp, udp } th sport 8000-8199 ip saddr 10.244.0.0/16 jump note_v4
@@ -119,6 +128,7 @@ pub(super) fn seen_by(lab: &Lab, netns: &Netns) -> Result<(u64, String)> {
     let objects = json["nftables"].as_array().context("nft's list")?;
     let count = objects
         .iter()
+        .filter(|object| object["counter"]["name"] == "stray")
         .filter_map(|object| object["counter"]["packets"].as_u64())
         .sum();
     let who: Vec<String> = objects

@@ -130,7 +130,7 @@ pub(super) fn flush(director: &mut Director) -> Result<()> {
         "the flow tables were flushed",
         Whose::All,
     );
-    let flush = ["conntrack", "flush"];
+    let flush = ["conntrack", "flush", "--all"];
     let done = director.stage.lab.agent(node).duolb(&flush);
     director.scene.pause(AFTER / 2);
     let until = Instant::now() + AFTER;
