@@ -144,4 +144,3 @@ pub fn flags_of(proto: u8, flags: u8) -> u8 {
 pub fn opens(flags: u8) -> bool {
     flags & (flag::SYN | flag::ACK) == flag::SYN
 }
-

@@ -53,4 +53,3 @@ impl fmt::Display for Seen {
         f.write_str("nothing else")
     }
 }
-

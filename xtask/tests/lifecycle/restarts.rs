@@ -76,7 +76,10 @@ fn lose_nothing(mut lab: Lab) -> Result<()> {
     let mut stalled = false;
     for streams in streams {
         for (name, done) in streams.finish()? {
-            ensure!(done.lost == done.late && done.rounds > 100, "{name}: {done:?}");
+            ensure!(
+                done.lost == done.late && done.rounds > 100,
+                "{name}: {done:?}"
+            );
             ensure!(done.slowest < Duration::from_secs(1), "{name}: {done:?}");
             // UDP sends nothing twice: an answer that took long was not lost, the machine was busy.
             stalled |= name.starts_with("UDP") && done.slowest > Duration::from_millis(150);
