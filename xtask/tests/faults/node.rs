@@ -22,7 +22,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 /// The function `serve` of scripts.
 const SERVE: &str = r#"
 serve() {
-    $RUN "$DUOLB" $AGENT "$@" > "$LOG" 2>&1 &
+    : > "$LOG"
+    $RUN "$DUOLB" $AGENT "$@" >> "$LOG" 2>&1 &
     agent=$! tries=0
     while kill -0 $agent 2>/dev/null && ! grep -q "in place" "$LOG" && [ $tries -lt 400 ]; do
         sleep 0.1

@@ -14,7 +14,8 @@ const NEEDED: [&str; 3] = ["bpf", "net_admin", "perfmon"];
 const TILL_IN_PLACE: &str = r#"
 log=$1
 shift
-"$@" 2> "$log" &
+: > "$log"
+"$@" 2>> "$log" &
 agent=$! tries=0
 while kill -0 $agent 2> /dev/null && ! grep -q "in place" "$log" && [ $tries -lt 300 ]; do
     sleep 0.1
