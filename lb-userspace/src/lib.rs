@@ -12,6 +12,7 @@ pub mod config;
 pub mod control;
 pub mod datapath;
 pub mod health;
+pub mod kube_proxy_rules;
 pub mod metrics;
 pub mod model;
 pub mod serve;

@@ -26,6 +26,7 @@ mod endpoint;
 mod external;
 pub mod interrupt;
 mod ip;
+mod kernel_ids;
 mod netfilter;
 mod netns;
 mod object;
@@ -42,11 +43,12 @@ use anyhow::{Context as _, Result};
 
 pub use self::{
     address::{Addresses, Shape},
-    agent::{Agent, AgentOptions, Objects, SERVICE_RANGES},
+    agent::{Agent, AgentOptions, Objects, SERVICE_RANGES, next_version},
     builder::{Builder, Node},
     counters::ChecksumErrors,
     endpoint::{Endpoint, PORTS},
     external::{EXTERNAL_IPS, LOAD_BALANCERS},
+    kernel_ids::KernelIds,
     netns::Netns,
     overlay::OVERLAY,
     probe::{Answer, ProbeError, Protocol},

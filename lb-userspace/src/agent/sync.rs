@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use lb_common::tables::AgentState;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     time,
 };
 
@@ -41,6 +41,8 @@ pub(super) struct Sync {
     hosts: Hosts,
     /// Where the Node object is told to.
     node: watch::Sender<Option<Node>>,
+    /// Who waits for the maps to be in step with the source for the first time.
+    first: Option<oneshot::Sender<()>>,
     /// Problems already told, so that each is told once.
     known: Vec<Problem>,
     state: AgentState,
@@ -64,6 +66,7 @@ impl Sync {
             reporter,
             hosts,
             node: watch::Sender::new(None),
+            first: None,
             known: Vec::new(),
             state,
             read_back_period,
@@ -73,6 +76,14 @@ impl Sync {
     /// The same, telling the Node object as it changes.
     pub(super) fn telling_node(self, node: watch::Sender<Option<Node>>) -> Self {
         Self { node, ..self }
+    }
+
+    /// The same, telling once that the maps are in step with the source.
+    pub(super) fn telling_first(self, first: oneshot::Sender<()>) -> Self {
+        Self {
+            first: Some(first),
+            ..self
+        }
     }
 
     /// Runs till something fails that is not to be expected.
@@ -211,6 +222,8 @@ impl Sync {
         self.state.problems = u32::try_from(problems.len() + unread).unwrap_or(u32::MAX);
         if in_sync {
             self.state.synced_at = now();
+            // Nobody may be waiting any more.
+            let _ = self.first.take().map(|first| first.send(()));
         }
         self.known = problems;
         self.reconciler.maps_mut().set_agent(&self.state)?;

@@ -27,7 +27,10 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Service {
             command: ServiceCommand::Get { name, output },
         } => service::get(pins, &name, output),
-        Command::Cleanup { output } => cleanup::run(&pins, output),
+        Command::Cleanup {
+            cleanup_kube_proxy,
+            output,
+        } => cleanup::run(&pins, cleanup_kube_proxy, output),
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,

@@ -9,14 +9,18 @@ mod batch;
 pub mod cgroup;
 pub mod clock;
 pub mod devices;
+mod generations;
+pub mod leftovers;
 mod link;
 pub mod log;
 pub mod netlink;
 pub mod netns;
 pub mod object;
 pub mod pins;
+mod raw;
 pub mod snat_ports;
 pub mod sockets;
+pub mod switch;
 pub mod tables;
 pub mod view;
 

@@ -1,10 +1,12 @@
 //! Where everything stands in bpffs, and whose it is.
 //!
 //! ```text
-//!   <bpffs>/v1/            the schema version: maps of another one are never touched
-//!     maps/FRONTENDS_V4 …  by the names they have in the object
-//!     links/12-ingress …   by ifindex (bpffs takes no dots, which device names may have)
-//!     links/cgroup-connect4 …  by the program
+//!   <bpffs>/
+//!     links/12-ingress …       by ifindex (bpffs takes no dots, which device names may have): of no version, so that
+//!     links/cgroup-connect4 …  any agent exchanges the programs within them
+//!     v4/                      the schema version
+//!       maps/FRONTENDS_V4 …    by the names they have in the object
+//!       next, former           while maps are being exchanged, see `generations`
 //! ```
 
 use std::{
@@ -20,7 +22,7 @@ use nix::{
     sys::statfs::{BPF_FS_MAGIC, fstatfs},
 };
 
-use super::DatapathError;
+use super::{DatapathError, generations::versions};
 
 /// Where duolb pins unless told otherwise.
 pub const DEFAULT_DIR: &str = "/sys/fs/bpf/duolb";
@@ -31,10 +33,10 @@ pub struct Pins {
     top: PathBuf,
 }
 
-/// While it lives, no other agent uses the directory.
+/// While it lives, no other agent uses the directory, of whatever version.
 #[derive(Debug)]
 pub struct Lock {
-    _file: Flock<fs::File>,
+    _files: Vec<Flock<fs::File>>,
 }
 
 impl Pins {
@@ -48,14 +50,29 @@ impl Pins {
         self.top.join(format!("v{SCHEMA_VERSION}"))
     }
 
+    /// The directory of all versions.
+    pub fn top(&self) -> &Path {
+        &self.top
+    }
+
+    /// Where this version's maps are pinned that are in force.
+    pub fn maps(&self) -> PathBuf {
+        self.dir().join("maps")
+    }
+
+    /// Where maps are pinned that are being filled.
+    pub(super) fn next(&self) -> PathBuf {
+        self.dir().join("next")
+    }
+
     /// Where the map of that name is pinned.
     pub fn map(&self, name: &str) -> PathBuf {
-        self.dir().join("maps").join(name)
+        self.maps().join(name)
     }
 
     /// Where links are pinned.
     pub fn links(&self) -> PathBuf {
-        self.dir().join("links")
+        self.top.join("links")
     }
 
     /// Whether a datapath is pinned here.
@@ -69,26 +86,23 @@ impl Pins {
     /// [`DatapathError::Mount`] or [`DatapathError::Pin`].
     pub fn ensure(&self) -> Result<(), DatapathError> {
         ensure_bpffs(&self.top)?;
-        for dir in [self.dir().join("maps"), self.links()] {
+        for dir in [self.maps(), self.links()] {
             fs::create_dir_all(&dir).map_err(|source| DatapathError::Pin { path: dir, source })?;
         }
         Ok(())
     }
 
-    /// Takes the directory for this process.
+    /// Takes the directory for this process, and that of each version, which is all that agents before schema 5 take.
     ///
     /// # Errors
     /// [`DatapathError::Locked`] if another process has it.
     pub fn lock(&self) -> Result<Lock, DatapathError> {
-        let path = self.dir();
-        let file = fs::File::open(&path).map_err(|source| DatapathError::Pin {
-            path: path.clone(),
-            source,
-        })?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => Ok(Lock { _file: file }),
-            Err(_) => Err(DatapathError::Locked { path, pid: None }),
-        }
+        let mut dirs = vec![self.top.clone()];
+        dirs.extend(versions(&self.top)?.into_iter().map(|(_, dir)| dir));
+        let locks = dirs.into_iter().map(lock);
+        Ok(Lock {
+            _files: locks.collect::<Result<_, _>>()?,
+        })
     }
 
     /// Whether an agent is running on this directory.
@@ -109,6 +123,15 @@ impl Pins {
             _ => Ok(()),
         }
     }
+}
+
+fn lock(path: PathBuf) -> Result<Flock<fs::File>, DatapathError> {
+    let file = fs::File::open(&path).map_err(|source| DatapathError::Pin {
+        path: path.clone(),
+        source,
+    })?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock)
+        .map_err(|_| DatapathError::Locked { path, pid: None })
 }
 
 /// The nearest ancestor of `dir` that exists must be on bpffs; else mounts one at /sys/fs/bpf if that is

@@ -87,7 +87,7 @@ fn attach_here(device: &str) -> Result<OwnedFd> {
 }
 
 /// A command of bpf(2) that answers with a file.
-fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<OwnedFd> {
+pub(super) fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<OwnedFd> {
     // SAFETY: `attributes` is a prefix of the kernel's union for this command, readable for as many bytes as are
     // said; the addresses in it are of constants.
     let file = unsafe {
