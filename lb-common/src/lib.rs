@@ -23,6 +23,7 @@ pub mod ip;
 pub mod join;
 pub mod opaque;
 pub mod parse;
+pub mod pieces;
 pub mod reply;
 pub mod tables;
 pub mod translate;

@@ -387,6 +387,58 @@ pub struct AgentState {
     pub hz: u32,
     /// First and last port that SNAT gives to clients.
     pub snat: [u16; 2],
+    /// Seconds that flows may be silent for, by [`crate::flow::state::State`].
+    pub timeouts: [u32; crate::flow::state::STATE_COUNT],
+}
+
+/// Problems that `PROBLEMS` has room for.
+pub const PROBLEMS: u32 = 64;
+/// Bytes of a problem that are kept.
+pub const PROBLEM_LEN: usize = 256;
+
+/// One thing that is not served as its object says, in words, for `duolb status`: an entry of `PROBLEMS`. Never read by
+/// the datapath.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct ProblemText {
+    /// UTF-8, filled up with zeros; nothing but zeros: no problem.
+    pub text: [u8; PROBLEM_LEN],
+}
+
+impl Default for ProblemText {
+    fn default() -> Self {
+        Self {
+            text: [0; PROBLEM_LEN],
+        }
+    }
+}
+
+impl ProblemText {
+    /// The beginning of `text`, as much of it as there is room for.
+    pub fn new(text: &str) -> Self {
+        let mut this = Self::default();
+        let fits = (0..=text.len().min(PROBLEM_LEN)).rev();
+        let end = fits
+            .into_iter()
+            .find(|end| text.is_char_boundary(*end))
+            .unwrap_or(0);
+        for (byte, from) in this
+            .text
+            .iter_mut()
+            .zip(text.get(..end).unwrap_or_default().bytes())
+        {
+            *byte = from;
+        }
+        this
+    }
+
+    /// What it says; `None` if there is no problem.
+    pub fn get(&self) -> Option<&str> {
+        let text = self.text.split(|byte| *byte == 0).next()?;
+        core::str::from_utf8(text)
+            .ok()
+            .filter(|text| !text.is_empty())
+    }
 }
 
 /// Longest namespace, Service or port name, in bytes: a DNS label (RFC 1123) plus one to make it even.
@@ -449,15 +501,16 @@ const _: () = {
     assert!(size_of::<Affinity>() == 8);
     assert!(size_of::<Traffic>() == 40);
     assert!(size_of::<Device>() == 32);
-    assert!(size_of::<AgentState>() == 32);
+    assert!(size_of::<ProblemText>() == PROBLEM_LEN);
+    assert!(size_of::<AgentState>() == 56);
     assert!(size_of::<ServiceRecord>() == 3 * NAME_LEN + 32 + 8);
 };
 
 #[cfg(feature = "aya")]
 mod pod {
     use super::{
-        Affinity, AffinityKey, AgentState, Device, Endpoint, Frontend, FrontendKey, ServiceRecord,
-        Socket, SocketKey, Source, Traffic, V4, V6, VipRange,
+        Affinity, AffinityKey, AgentState, Device, Endpoint, Frontend, FrontendKey, ProblemText,
+        ServiceRecord, Socket, SocketKey, Source, Traffic, V4, V6, VipRange,
     };
 
     // SAFETY: repr(C), Copy, 'static, made of integers only, no padding (asserted above), so every
@@ -500,6 +553,8 @@ mod pod {
     // SAFETY: as above.
     unsafe impl aya::Pod for AgentState {}
     // SAFETY: as above.
+    unsafe impl aya::Pod for ProblemText {}
+    // SAFETY: as above.
     unsafe impl aya::Pod for ServiceRecord {}
 }
 
@@ -508,6 +563,17 @@ mod tests {
     use core::net::IpAddr;
 
     use super::*;
+
+    #[test]
+    fn a_problem_is_kept_up_to_its_length_and_never_cut_within_a_character() {
+        assert_eq!(ProblemText::new("port 0").get(), Some("port 0"));
+        assert_eq!(ProblemText::new("").get(), None);
+        let long = "\u{e9}".repeat(PROBLEM_LEN);
+        let kept = ProblemText::new(&long);
+        assert_eq!(kept.get().unwrap().len(), PROBLEM_LEN);
+        let odd = ProblemText::new(&format!("x{long}"));
+        assert_eq!(odd.get().unwrap().len(), PROBLEM_LEN - 1);
+    }
 
     fn range<A: Address>(first: &str, mask: &str) -> VipRange<A> {
         VipRange {

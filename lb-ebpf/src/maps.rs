@@ -14,10 +14,15 @@ use aya_ebpf::{
 };
 use lb_common::{
     address::{V4, V6},
-    flow::{Flow, FlowKey},
+    flow::{
+        Flow, FlowKey,
+        stats::{Churn, FlowStats, family_index},
+    },
+    pieces::{PieceKey, Pieces},
     tables::{
-        Affinity, AffinityKey, AgentState, Device, Endpoint, Frontend, FrontendKey, LOCAL_RANGES,
-        ServiceRecord, Socket, SocketKey, Source, Traffic, VIP_RANGES, VipRange, endpoint_index,
+        self, Affinity, AffinityKey, AgentState, Device, Endpoint, Frontend, FrontendKey,
+        LOCAL_RANGES, ProblemText, ServiceRecord, Socket, SocketKey, Source, Traffic, VIP_RANGES,
+        VipRange, endpoint_index,
     },
     verdict::{VERDICT_COUNT, Verdict},
 };
@@ -62,6 +67,19 @@ static AFFINITY_V6: LruHashMap<AffinityKey<V6>, Affinity> = LruHashMap::with_max
 static FLOWS_V4: LruHashMap<FlowKey<V4>, Flow<V4>> = LruHashMap::with_max_entries(1024, 0);
 #[map]
 static FLOWS_V6: LruHashMap<FlowKey<V6>, Flow<V6>> = LruHashMap::with_max_entries(1024, 0);
+/// Packets in pieces, of which the first has passed.
+#[map]
+static FRAGMENTS_V4: LruHashMap<PieceKey<V4>, Pieces> = LruHashMap::with_max_entries(1024, 0);
+#[map]
+static FRAGMENTS_V6: LruHashMap<PieceKey<V6>, Pieces> = LruHashMap::with_max_entries(1024, 0);
+/// What goes in and out of the flow tables, by [`family_index`].
+#[map]
+static CHURN: PerCpuArray<Churn> = PerCpuArray::with_max_entries(2, 0);
+/// What the agent found in them, and what the command line removed from them; only user space's.
+#[map]
+static FLOW_STATS: Array<FlowStats> = Array::with_max_entries(2, 0);
+#[map]
+static FLUSHED: Array<u64> = Array::with_max_entries(2, 0);
 #[map]
 static DEVICES: HashMap<u32, Device> = HashMap::with_max_entries(4096, 0);
 #[map]
@@ -83,6 +101,10 @@ static SERVICES: HashMap<u32, ServiceRecord> =
 /// What the agent says of itself; likewise only user space's.
 #[map]
 static AGENT: Array<AgentState> = Array::with_max_entries(1, 0);
+
+/// What the agent cannot serve as it should, in words; likewise.
+#[map]
+static PROBLEMS: Array<ProblemText> = Array::with_max_entries(tables::PROBLEMS, 0);
 
 /// What was spent of a limit.
 #[repr(C)]
@@ -115,6 +137,7 @@ pub trait Tables: former::FormerTables {
     fn snat_address(device: &Device) -> Self;
     fn affinity() -> &'static LruHashMap<AffinityKey<Self>, Affinity>;
     fn flows() -> &'static LruHashMap<FlowKey<Self>, Flow<Self>>;
+    fn fragments() -> &'static LruHashMap<PieceKey<Self>, Pieces>;
 }
 
 impl Tables for V4 {
@@ -158,6 +181,10 @@ impl Tables for V4 {
     fn flows() -> &'static LruHashMap<FlowKey<Self>, Flow<Self>> {
         &FLOWS_V4
     }
+    #[inline(always)]
+    fn fragments() -> &'static LruHashMap<PieceKey<Self>, Pieces> {
+        &FRAGMENTS_V4
+    }
 }
 
 impl Tables for V6 {
@@ -200,6 +227,10 @@ impl Tables for V6 {
     #[inline(always)]
     fn flows() -> &'static LruHashMap<FlowKey<Self>, Flow<Self>> {
         &FLOWS_V6
+    }
+    #[inline(always)]
+    fn fragments() -> &'static LruHashMap<PieceKey<Self>, Pieces> {
+        &FRAGMENTS_V6
     }
 }
 
@@ -306,12 +337,24 @@ pub fn is_taken_formerly<A: Tables>(key: &FlowKey<A>) -> bool {
 /// Inserts a flow's entry unless there is one.
 #[inline(always)]
 pub fn insert_flow<A: Tables>(key: &FlowKey<A>, flow: &Flow<A>) -> Result<(), Refused> {
-    store(key, flow, u64::from(BPF_NOEXIST))
+    store(key, flow, u64::from(BPF_NOEXIST))?;
+    count_inserted::<A>();
+    Ok(())
 }
 
 /// Inserts or overwrites a flow's entry.
 #[inline(always)]
 pub fn put_flow<A: Tables>(key: &FlowKey<A>, flow: &Flow<A>) -> Result<(), Refused> {
+    // First as one that is new, so that it is counted only then.
+    match insert_flow(key, flow) {
+        Err(Refused::Exists) => overwrite_flow(key, flow),
+        other => other,
+    }
+}
+
+/// Overwrites a flow's entry that was there a moment ago.
+#[inline(always)]
+pub fn overwrite_flow<A: Tables>(key: &FlowKey<A>, flow: &Flow<A>) -> Result<(), Refused> {
     store(key, flow, u64::from(BPF_ANY))
 }
 
@@ -336,10 +379,58 @@ fn store<A: Tables>(key: &FlowKey<A>, flow: &Flow<A>, flags: u64) -> Result<(), 
 #[inline(always)]
 pub fn remove_flow<A: Tables>(key: &FlowKey<A>) {
     // It may be gone already: what is wanted either way.
-    let _ = A::flows().remove(key);
+    count_removed::<A>(A::flows().remove(key).err().unwrap_or(0));
     if former::has_flows::<A>() {
         former::remove_flow(key);
     }
+}
+
+// Not inlined, for the sake of what stands beside every packet's way.
+#[inline(never)]
+fn count_inserted<A: Tables>() {
+    count_churn::<A>(|churn| churn.inserted += 1);
+}
+
+/// Counts a removal that ended with `errno`, 0 being success. Without a branch: the verifier would follow all that comes
+/// after twice.
+#[inline(never)]
+fn count_removed<A: Tables>(errno: i32) {
+    count_churn::<A>(|churn| churn.removed += u64::from(errno.cast_unsigned() >> 31 ^ 1));
+}
+
+#[inline(always)]
+fn count_churn<A: Tables>(change: impl Fn(&mut Churn)) {
+    if let Some(churn) = CHURN.get_ptr_mut(family_index(A::FAMILY)) {
+        // SAFETY: the entry is this CPU's own.
+        change(unsafe { &mut *churn });
+    }
+}
+
+/// What is known of a packet in pieces, in place.
+#[inline(always)]
+pub fn find_pieces<A: Tables>(key: &PieceKey<A>) -> Option<&'static mut Pieces> {
+    let pieces = A::fragments().get_ptr_mut(key)?;
+    // SAFETY: as in `find_flow`. Two CPUs may add a piece at once and one of them be lost: the entry then stays until
+    // it is too old.
+    Some(unsafe { &mut *pieces })
+}
+
+/// Inserts or overwrites what is known of a packet in pieces; false if there is no room.
+#[inline(always)]
+pub fn put_pieces<A: Tables>(key: &PieceKey<A>, pieces: &Pieces) -> bool {
+    let insert = || A::fragments().insert(key, pieces, u64::from(BPF_ANY));
+    // EBUSY: see `store`.
+    match insert() {
+        Err(EBUSY) => insert().is_ok(),
+        result => result.is_ok(),
+    }
+}
+
+/// Forgets a packet in pieces.
+#[inline(always)]
+pub fn remove_pieces<A: Tables>(key: &PieceKey<A>) {
+    // It may be gone already: what is wanted either way.
+    let _ = A::fragments().remove(key);
 }
 
 /// What a process of the node calls, in place.

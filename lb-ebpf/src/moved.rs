@@ -70,7 +70,7 @@ pub fn passed(now: u32) {
 /// Whether the packet belongs to a connection that was moved before.
 #[inline(always)]
 fn has_moved<A: Tables>(packet: &Transport<A>, last: u32, now: u32) -> bool {
-    if last == 0 || is_past(last, now, config::timeout(packet.tuple.proto)) {
+    if last == 0 || is_past(last, now, config::longest_timeout(packet.tuple.proto)) {
         return false;
     }
     let Some(flow) = maps::find_flow(&packet.tuple) else {

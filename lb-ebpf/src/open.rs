@@ -100,11 +100,6 @@ fn choose<A: Tables>(
             Verdict::NoLocalEndpoint
         });
     }
-    // The pieces that follow have no ports, so they could not follow (rule 98). Refusing needs no more
-    // than the first.
-    if packet.is_fragment() {
-        return Err(Verdict::Fragment);
-    }
     let hash = packet.tuple.hash(config::hash_seed());
     // Multiply and shift instead of a division: uniform over the range as the hash is over 2^32.
     let slot = ((u64::from(hash) * u64::from(count)) >> 32) as u32;
@@ -177,7 +172,7 @@ pub fn claim_reply<A: Tables>(
             None => true,
         };
         if is_free {
-            return maps::put_flow(&key, &entry).map_err(|_| Verdict::FlowTableFull);
+            return maps::overwrite_flow(&key, &entry).map_err(|_| Verdict::FlowTableFull);
         }
     }
     Err(Verdict::NoPort)

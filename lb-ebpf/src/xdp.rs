@@ -232,7 +232,13 @@ fn to_client<A: Tables>(buff: &mut Buff, packet: &Transport<A>) -> Option<End> {
     snat::go_back(packet, undo).ok()?;
     reply.seen = undo.seen;
     let forward_key = reply.forward_key(&reply_key);
-    twin::note_end(packet.flags, reply, &forward_key, Flow::<A>::FIN_ENDPOINT);
+    twin::note(
+        packet.flags,
+        reply,
+        &reply_key,
+        &forward_key,
+        Flow::<A>::FIN_ENDPOINT,
+    );
     let bytes = buff.rewrite(packet, &forward_key.reversed());
     maps::count_traffic(reply.traffic, |traffic| {
         traffic.packets_out += 1;

@@ -3,6 +3,9 @@
 //! Where we are not root, the tests are compiled as the user and only run through sudo, so that nothing
 //! in the target directory belongs to root.
 
+mod failures;
+mod verdicts;
+
 use std::{
     env,
     io::{BufRead as _, BufReader},
@@ -13,6 +16,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+use self::{failures::Failures, verdicts::Coverage};
 use crate::{build, setup, workspace};
 
 /// Arguments of `test`.
@@ -45,9 +49,12 @@ pub fn main(args: &Args) -> Result<()> {
     {
         command.args(["--workspace", "--exclude", "lb-ebpf"]);
     }
+    let directory = workspace::target_dir()?.join("verdicts");
+    verdicts::prepare(&directory)?;
     command
         .arg("--no-fail-fast")
         .args(&args.cargo)
+        .env("DUOLB_VERDICTS", &directory)
         .env("DUOLB_BIN", duolb)
         .env("DUOLB_NEXT_BIN", next);
     if env::var_os("RUST_TEST_THREADS").is_none() {
@@ -61,11 +68,17 @@ pub fn main(args: &Args) -> Result<()> {
     let start = Instant::now();
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
     let child = child.as_mut().ok().context("cannot start cargo test")?;
-    let mut totals = Totals::default();
+    let (mut totals, mut failures) = (Totals::default(), Failures::default());
     for line in BufReader::new(child.stdout.take().context("stdout is piped")?).lines() {
         let line = line.context("cargo test: not text")?;
         println!("{line}");
         totals.add(&line);
+        failures.add(&line);
+    }
+    print!("{failures}");
+    let coverage = Coverage::read(&directory);
+    if !coverage.is_empty() {
+        println!("\n{}", coverage.table());
     }
     let status = child.wait().context("cargo test")?;
     let Totals {
@@ -78,20 +91,24 @@ pub fn main(args: &Args) -> Result<()> {
     if !status.success() {
         bail!("cargo test: {status}");
     }
+    let gaps = coverage.gaps();
+    if args.cargo.is_empty() && !gaps.is_empty() {
+        bail!("no test has reached the verdicts {}", gaps.join(", "));
+    }
     Ok(())
 }
 
 /// Sums over all test binaries.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Totals {
-    passed: u32,
-    failed: u32,
-    ignored: u32,
+pub(crate) struct Totals {
+    pub(crate) passed: u32,
+    pub(crate) failed: u32,
+    pub(crate) ignored: u32,
 }
 
 impl Totals {
     /// Counts a line like `test result: ok. 3 passed; 0 failed; 1 ignored; ...`.
-    fn add(&mut self, line: &str) {
+    pub(crate) fn add(&mut self, line: &str) {
         let Some((_, counts)) = line
             .strip_prefix("test result: ")
             .and_then(|rest| rest.split_once(". "))

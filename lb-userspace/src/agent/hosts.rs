@@ -30,8 +30,15 @@ impl Hosts {
         root: Option<&Path>,
         resets_tcp: bool,
     ) -> Self {
-        let attached = cgroup::attach(ebpf, pins, root)
-            .and_then(|root| Ok((root, Sockets::open(pins, resets_tcp)?)));
+        let mut attach = || {
+            let root = cgroup::attach(ebpf, pins, root)?;
+            Ok::<_, DatapathError>((root, Sockets::open(pins, resets_tcp)?))
+        };
+        // Nobody asks again before the next start: what was refused for want of memory is worth a second try.
+        let attached = attach().or_else(|error| {
+            tracing::debug!("once more, the node's own processes: {error}");
+            attach()
+        });
         let sockets = match attached {
             Ok((root, sockets)) => {
                 tracing::info!(cgroup = %root.display(), "the node's own processes are served");

@@ -108,6 +108,7 @@ pub(super) fn run(arguments: AgentArguments, pins: Pins) -> anyhow::Result<()> {
         max_affinity,
         max_sockets,
         max_source_ranges,
+        max_fragments,
     } = datapath;
     let options = Options {
         configuration,
@@ -133,11 +134,13 @@ pub(super) fn run(arguments: AgentArguments, pins: Pins) -> anyhow::Result<()> {
         sizes: Sizes {
             services: max_services,
             slots: max_slots,
-            flows: max_flows,
             affinity: max_affinity,
             sockets: max_sockets,
             sources: max_source_ranges,
+            fragments: max_fragments,
+            ..Sizes::default()
         },
+        flows: max_flows,
         tcp_reset_dead: tcp_reset_dead_endpoints,
         datapath_log,
         cleanup_kube_proxy,

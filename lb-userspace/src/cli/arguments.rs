@@ -1,6 +1,7 @@
 //! What can be typed.
 
 mod agent;
+mod conntrack;
 mod ignored;
 mod proxy;
 mod values;
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::{
     agent::{AgentArguments, DatapathArguments, HostRouting, LogArguments, LogFormat, TcMode, Xdp},
+    conntrack::{By, ConntrackCommand, FilterArguments, ProtocolArgument},
     proxy::ProxyArguments,
 };
 use crate::datapath::pins::DEFAULT_DIR;
@@ -41,6 +43,11 @@ pub enum Command {
     Service {
         #[command(subcommand)]
         command: ServiceCommand,
+    },
+    /// Show and forget flows: what is remembered of connections
+    Conntrack {
+        #[command(subcommand)]
+        command: ConntrackCommand,
     },
     /// Remove everything duolb left in the kernel: programs, maps, pins
     Cleanup {

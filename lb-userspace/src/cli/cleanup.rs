@@ -1,12 +1,14 @@
 //! `duolb cleanup`.
 
-use anyhow::Context as _;
+use anyhow::bail;
 use lb_common::tables::Device;
 use serde::Serialize;
 
 use super::{arguments::OutputArguments, output::print};
 use crate::{
-    datapath::{attach::detach_clsact, leftovers::Leftovers, netlink::Netlink, pins::Pins},
+    datapath::{
+        DatapathError, attach::detach_clsact, leftovers::Leftovers, netlink::Netlink, pins::Pins,
+    },
     kube_proxy_rules,
 };
 
@@ -30,8 +32,12 @@ struct Removed {
 /// Devices and rules are those of the network namespace it runs in.
 pub(super) fn run(pins: &Pins, kube_proxy: bool, output: OutputArguments) -> anyhow::Result<()> {
     // Nobody may start meanwhile.
-    let lock = pins.top().exists().then(|| pins.lock());
-    let lock = lock.transpose().context("stop the agent first")?;
+    let lock = match pins.lock() {
+        Ok(lock) => Some(lock),
+        Err(locked @ DatapathError::Locked { .. }) => bail!("nothing was removed: {locked}"),
+        // There is no directory, or what cannot be locked cannot be anybody else's either.
+        Err(_) => None,
+    };
     let kube_proxy = kube_proxy.then(kube_proxy_rules::remove).transpose()?;
     let Leftovers {
         devices,

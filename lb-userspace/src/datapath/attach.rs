@@ -9,6 +9,7 @@
 //! Here is what is kept of each device; how TC and XDP programs get onto one is in `tc` and `xdp`.
 
 mod error;
+mod filters;
 mod tc;
 mod xdp;
 
@@ -19,9 +20,10 @@ use std::{
     path::PathBuf,
 };
 
-use aya::{Ebpf, util::KernelVersion};
+use aya::Ebpf;
 use lb_common::tables::Device;
 
+pub(super) use self::error::find_errno;
 pub use self::tc::detach_clsact;
 use self::{
     error::is_gone,
@@ -32,6 +34,7 @@ use super::{
     devices::{
         Host, LinkLayer, Plan, Reason, Rules, Wanted, own_addresses, role_name, wanted, xdp_name,
     },
+    features::Features,
     netlink::Change,
     object,
     pins::Pins,
@@ -55,9 +58,10 @@ pub enum Mode {
 impl Mode {
     /// The best that this kernel has.
     pub fn of_kernel() -> Self {
-        let has_tcx =
-            KernelVersion::current().is_ok_and(|kernel| kernel >= KernelVersion::new(6, 6, 0));
-        if has_tcx { Self::Tcx } else { Self::Clsact }
+        match Features::of_kernel().tcx {
+            true => Self::Tcx,
+            false => Self::Clsact,
+        }
     }
 }
 
@@ -80,6 +84,8 @@ struct Done {
     is_served: bool,
     /// Whether there is nothing to be tried again.
     is_settled: bool,
+    /// What went wrong, as told.
+    trouble: Option<String>,
 }
 
 impl Attacher {
@@ -178,6 +184,12 @@ impl Attacher {
         self.done.values().filter(|done| done.is_served).count()
     }
 
+    /// What could not be done, by device; it is tried again.
+    pub fn problems(&self) -> Vec<String> {
+        let troubles = self.done.values().map(|done| done.trouble.clone());
+        troubles.flatten().collect()
+    }
+
     /// Makes what is done what should be, and says whether it is: programs are put on a few devices at a time only.
     /// What a device is depends on others (bridges and their ports, addresses), so all are looked at; only
     /// changes are acted on.
@@ -191,6 +203,7 @@ impl Attacher {
                 before => before.map(|done| (done.wanted, done.is_served)),
             };
             let name = self.host.links[&index].name.clone();
+            let mut trouble = None;
             let is_served = match (before, wanted) {
                 (Some((Wanted::Attach(before), true)), Wanted::Attach(plan))
                     if before.layer == plan.layer && before.xdp == plan.xdp =>
@@ -213,6 +226,7 @@ impl Attacher {
                     }
                     Err(error) => {
                         let what = "cannot attach, traffic by it is not served";
+                        trouble = Some(format!("device {name}: {what}: {error}"));
                         if before.is_some_and(|(before, _)| before == wanted) {
                             tracing::debug!(device = name, "{what}: {error}");
                         } else {
@@ -238,6 +252,7 @@ impl Attacher {
                 wanted,
                 is_served,
                 is_settled: true,
+                trouble,
             };
             self.done.insert(index, done);
         }

@@ -12,6 +12,9 @@ use aya::{
     programs::{TestRun as _, TestRunOptions},
 };
 
+use lb_common::flow::{tick_shift, ticks};
+use nix::libc;
+
 use super::{DatapathError, object};
 
 /// Tick rates that kernels are built with (kernel/Kconfig.hz).
@@ -32,6 +35,25 @@ pub fn find_hz() -> Result<u32, DatapathError> {
         .into_iter()
         .min_by(|a, b| distance(a).total_cmp(&distance(b)))
         .unwrap_or(250))
+}
+
+/// Now, on the flow clock of a kernel with that many jiffies a second, without a program: jiffies begin 300 s before
+/// their lower half wraps (INITIAL_JIFFIES, include/linux/jiffies.h) and are counted up by the monotonic clock.
+pub fn now_ticks(hz: u32) -> u32 {
+    let mut uptime = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the kernel writes one timespec, which lives through the call.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut uptime) };
+    let (seconds, hz64) = (uptime.tv_sec.unsigned_abs(), u64::from(hz));
+    let jiffies = seconds * hz64 + uptime.tv_nsec.unsigned_abs() * hz64 / 1_000_000_000;
+    ticks((1 << 32) - 300 * hz64 + jiffies, tick_shift(hz))
+}
+
+/// So many ticks in whole seconds.
+pub fn ticks_to_seconds(ticks: u32, hz: u32) -> u64 {
+    (u64::from(ticks) << tick_shift(hz)) / u64::from(hz.max(1))
 }
 
 fn jiffies(ebpf: &mut Ebpf) -> Result<u32, DatapathError> {
@@ -59,4 +81,29 @@ pub fn boot_seed() -> u64 {
     boot.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flow_clock_is_told_without_a_program_as_the_kernel_has_it() {
+        let Ok(mut ebpf) = object::load_clock() else {
+            eprintln!("skipped: loading BPF programs takes root");
+            return;
+        };
+        let hz = find_hz().unwrap();
+        let before = now_ticks(hz);
+        let kernel = jiffies(&mut ebpf).unwrap() >> tick_shift(hz);
+        let after = now_ticks(hz);
+        // The program returns the lower half.
+        let mask = u32::MAX >> tick_shift(hz);
+        let behind = kernel.wrapping_sub(before & mask) & mask;
+        let took = after.wrapping_sub(before);
+        assert!(
+            behind <= took + 1 || behind == mask,
+            "{before} {kernel} {after}"
+        );
+    }
 }

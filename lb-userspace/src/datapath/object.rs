@@ -14,14 +14,16 @@ use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
     maps::Map,
     programs::{Program, ProgramError, SchedClassifier, Xdp},
-    util::KernelVersion,
 };
 use lb_common::{
-    flow::{tick_shift, ticks_of},
+    flow::{
+        state::{DEFAULT_TIMEOUTS, Timeouts},
+        tick_shift,
+    },
     tables::MAX_ENDPOINTS,
 };
 
-use super::{DatapathError, pins::Pins, snat_ports::SnatPorts};
+use super::{DatapathError, features::Features, pins::Pins, snat_ports::SnatPorts};
 
 /// Programs and maps, compiled for BPF by the build script.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-ebpf.o"));
@@ -47,6 +49,8 @@ pub struct Sizes {
     pub sockets: u32,
     /// Source ranges of load balancers, per family.
     pub sources: u32,
+    /// Packets in pieces that are on their way at once, per family and hook.
+    pub fragments: u32,
 }
 
 impl Default for Sizes {
@@ -58,6 +62,7 @@ impl Default for Sizes {
             affinity: 65_536,
             sockets: 65_536,
             sources: 65_536,
+            fragments: 8_192,
         }
     }
 }
@@ -76,10 +81,8 @@ pub struct Settings {
     /// Whether TCP connections to an endpoint that has left every slice are reset; else they are left alone
     /// (rule 78).
     pub tcp_reset_dead: bool,
-    /// Seconds of silence after which a TCP or SCTP flow no longer keeps its tuple from others.
-    pub tcp_timeout_seconds: u32,
-    /// Seconds of silence after which a UDP flow is forgotten.
-    pub udp_timeout_seconds: u32,
+    /// Seconds of silence after which a flow no longer keeps its tuple from others, by its state.
+    pub timeouts: Timeouts,
     /// Ports that SNAT gives to clients.
     pub snat_ports: SnatPorts,
     /// Whether every client of a cluster IP gets an address of this node (rule 56).
@@ -101,15 +104,12 @@ impl Default for Settings {
             seed: 0,
             log: false,
             tcp_reset_dead: false,
-            tcp_timeout_seconds: 86_400,
-            udp_timeout_seconds: 180,
+            timeouts: DEFAULT_TIMEOUTS,
             snat_ports: SnatPorts::default(),
             masquerade_all: false,
             host_routing: false,
             netns_cookie: 0,
-            // Commit b44123b4a3dc "bpf: Add cgroup helpers bpf_{get,set}_retval to get/set syscall return value".
-            set_retval: KernelVersion::current()
-                .is_ok_and(|kernel| kernel >= KernelVersion::new(5, 18, 0)),
+            set_retval: Features::of_kernel().set_retval,
         }
     }
 }
@@ -134,12 +134,18 @@ pub const MAPS: &[&str] = &[
     "AFFINITY_V6",
     "FLOWS_V4",
     "FLOWS_V6",
+    "FRAGMENTS_V4",
+    "FRAGMENTS_V6",
+    "CHURN",
+    "FLOW_STATS",
+    "FLUSHED",
     "DEVICES",
     "VERDICTS",
     "TRAFFIC",
     "MOVED",
     "SERVICES",
     "AGENT",
+    "PROBLEMS",
 ];
 
 /// The TC programs for devices with an Ethernet header, which every node has.
@@ -203,8 +209,7 @@ fn load_with(
         seed,
         log,
         tcp_reset_dead,
-        tcp_timeout_seconds,
-        udp_timeout_seconds,
+        timeouts,
         snat_ports,
         masquerade_all,
         host_routing,
@@ -213,8 +218,7 @@ fn load_with(
     } = settings;
     let shift = tick_shift(*hz);
     let tcp_reset_dead = u32::from(*tcp_reset_dead);
-    let tcp_timeout = ticks_of(*tcp_timeout_seconds, *hz);
-    let udp_timeout = ticks_of(*udp_timeout_seconds, *hz);
+    let timeouts = timeouts.in_ticks(*hz).table();
     let (snat_first, snat_count) = (u32::from(snat_ports.first), snat_ports.count());
     let set_retval = u32::from(*set_retval);
     let masquerade_all = u32::from(*masquerade_all);
@@ -227,8 +231,7 @@ fn load_with(
         .override_global("CLOCK_SHIFT", &shift, true)
         .override_global("HZ", hz, true)
         .override_global("TCP_RESET_DEAD", &tcp_reset_dead, true)
-        .override_global("TCP_TIMEOUT", &tcp_timeout, true)
-        .override_global("UDP_TIMEOUT", &udp_timeout, true)
+        .override_global("TIMEOUTS", timeouts.as_slice(), true)
         .override_global("SNAT_FIRST", &snat_first, true)
         .override_global("SNAT_COUNT", &snat_count, true)
         .override_global("MASQUERADE_ALL", &masquerade_all, true)
@@ -376,6 +379,7 @@ pub(super) fn entries(name: &str, sizes: &Sizes) -> Option<u32> {
         "SOCKETS_V4" | "SOCKETS_V6" => Some(sizes.sockets),
         "SOURCES_V4" | "SOURCES_V6" => Some(sizes.sources),
         "FLOWS_V4" | "FLOWS_V6" => Some(sizes.flows),
+        "FRAGMENTS_V4" | "FRAGMENTS_V6" => Some(sizes.fragments),
         _ => None,
     }
 }

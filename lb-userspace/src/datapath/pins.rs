@@ -11,21 +11,28 @@
 
 use std::{
     fs, io,
-    os::fd::AsFd as _,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use lb_common::tables::SCHEMA_VERSION;
 use nix::{
+    errno::Errno,
     fcntl::{Flock, FlockArg},
     mount::{MsFlags, mount},
-    sys::statfs::{BPF_FS_MAGIC, fstatfs},
+    sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 
-use super::{DatapathError, generations::versions};
+use super::{DatapathError, generations::versions, remedy::Holder, tables::forget_agent};
 
 /// Where duolb pins unless told otherwise.
 pub const DEFAULT_DIR: &str = "/sys/fs/bpf/duolb";
+
+/// How often the lock is tried to be got, and how long is waited in between: reading commands hold it for less.
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(30);
 
 /// A pin directory of this schema version.
 #[derive(Clone, Debug)]
@@ -92,22 +99,64 @@ impl Pins {
         Ok(())
     }
 
-    /// Takes the directory for this process, and that of each version, which is all that agents before schema 5 take.
+    /// Takes the directory for this process, and forgets what the agent before it said of itself, so that nobody takes
+    /// the predecessor's word for this one's: at no moment is the directory taken and the word still there.
+    ///
+    /// So it takes that of each version, which is all that agents before this one take.
     ///
     /// # Errors
     /// [`DatapathError::Locked`] if another process has it.
     pub fn lock(&self) -> Result<Lock, DatapathError> {
         let mut dirs = vec![self.top.clone()];
         dirs.extend(versions(&self.top)?.into_iter().map(|(_, dir)| dir));
-        let locks = dirs.into_iter().map(lock);
+        let files = dirs.into_iter().map(|dir| self.lock_dir(dir));
         Ok(Lock {
-            _files: locks.collect::<Result<_, _>>()?,
+            _files: files.collect::<Result<_, _>>()?,
         })
+    }
+
+    fn lock_dir(&self, path: PathBuf) -> Result<Flock<fs::File>, DatapathError> {
+        let at = |source| DatapathError::Pin {
+            path: path.clone(),
+            source,
+        };
+        for tries in 1.. {
+            match self.try_lock(&path) {
+                Ok(file) if is_at(&file, &path) => return Ok(file),
+                // Whoever had the lock before has removed the directory: what is pinned in it now, nobody finds.
+                Ok(_) => {
+                    return Err(at(io::Error::other(
+                        "removed by a clean-up just now; try again",
+                    )));
+                }
+                // Perhaps somebody only looks whether it is taken.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && tries < LOCK_TRIES => {
+                    thread::sleep(LOCK_PAUSE);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(at(error)),
+            }
+        }
+        Err(DatapathError::Locked {
+            holder: Holder::of(self),
+            path,
+        })
+    }
+
+    fn try_lock(&self, path: &Path) -> io::Result<Flock<fs::File>> {
+        let file = fs::File::open(path)?;
+        let shared = Flock::lock(file, FlockArg::LockSharedNonblock).map_err(|(_, error)| error)?;
+        forget_agent(self);
+        shared.relock(FlockArg::LockExclusiveNonblock)?;
+        Ok(shared)
     }
 
     /// Whether an agent is running on this directory.
     pub fn is_locked(&self) -> bool {
-        matches!(self.lock(), Err(DatapathError::Locked { .. }))
+        // Shared, so that two who ask do not take each other for an agent.
+        let ask = |file| Flock::lock(file, FlockArg::LockSharedNonblock);
+        let asked = fs::File::open(self.dir()).map(ask);
+        matches!(asked, Ok(Err((_, Errno::EWOULDBLOCK))))
     }
 
     /// Removes every pin and the directories, and the mount point's contents of ours only.
@@ -125,13 +174,13 @@ impl Pins {
     }
 }
 
-fn lock(path: PathBuf) -> Result<Flock<fs::File>, DatapathError> {
-    let file = fs::File::open(&path).map_err(|source| DatapathError::Pin {
-        path: path.clone(),
-        source,
-    })?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock)
-        .map_err(|_| DatapathError::Locked { path, pid: None })
+/// Whether the open file is what the path leads to.
+fn is_at(file: &fs::File, path: &Path) -> bool {
+    let number = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(file), Ok(path)) => number(file) == number(path),
+        _ => false,
+    }
 }
 
 /// The nearest ancestor of `dir` that exists must be on bpffs; else mounts one at /sys/fs/bpf if that is
@@ -141,33 +190,27 @@ fn ensure_bpffs(dir: &Path) -> Result<(), DatapathError> {
         .ancestors()
         .find(|dir| dir.exists())
         .unwrap_or(Path::new("/"));
-    let is_bpffs = fs::File::open(existing)
-        .ok()
-        .and_then(|dir| fstatfs(dir.as_fd()).ok())
-        .is_some_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC);
+    // Asked by path: what is pinned there is not opened like a file, and a second bpffs mounted over the first one
+    // would hide everybody's pins.
+    let is_bpffs = statfs(existing).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC);
     if is_bpffs {
         return Ok(());
     }
     let standard = Path::new("/sys/fs/bpf");
-    let path = if dir.starts_with(standard) {
-        standard
-    } else {
-        existing
-    };
-    let mounted = if dir.starts_with(standard) {
-        mount(
-            Some("bpf"),
-            path,
-            Some("bpf"),
-            MsFlags::empty(),
-            None::<&str>,
-        )
-        .map_err(Into::into)
-    } else {
-        Err(io::Error::other("not below a mounted bpffs"))
-    };
-    mounted.map_err(|source| DatapathError::Mount {
-        path: path.to_owned(),
-        source,
+    if !dir.starts_with(standard) {
+        return Err(DatapathError::NotBpffs {
+            path: dir.to_owned(),
+        });
+    }
+    mount(
+        Some("bpf"),
+        standard,
+        Some("bpf"),
+        MsFlags::empty(),
+        None::<&str>,
+    )
+    .map_err(|error| DatapathError::Mount {
+        path: standard.to_owned(),
+        source: error.into(),
     })
 }

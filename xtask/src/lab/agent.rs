@@ -21,7 +21,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{Lab, interrupt, netns::Door, spawn};
+use super::{Lab, interrupt, netns::Door, patience::stretched, spawn, verdicts};
 
 /// How long an agent may take to serve, and to end when asked to.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -267,6 +267,14 @@ impl Agent {
     /// # Errors
     /// If it ends or takes too long; with the end of its log.
     pub fn wait_ready(&self) -> Result<()> {
+        self.wait_ready_for(PATIENCE)
+    }
+
+    /// The same with another patience.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn wait_ready_for(&self, patience: Duration) -> Result<()> {
         let start = Instant::now();
         loop {
             interrupt::check()?;
@@ -279,7 +287,7 @@ impl Agent {
                 return Ok(());
             }
             self.check()?;
-            if start.elapsed() > PATIENCE {
+            if start.elapsed() > stretched(patience) {
                 let said = status.unwrap_or_else(|error| format!("{error:#}"));
                 bail!(
                     "agent on {} is not ready: {said}\n{}",
@@ -331,7 +339,7 @@ impl Agent {
         let timeout = |status: &mut Option<ExitStatus>| status.is_none();
         let wait = process
             .ended
-            .wait_timeout_while(process.lock(), PATIENCE, timeout);
+            .wait_timeout_while(process.lock(), stretched(PATIENCE), timeout);
         let (status, _) = wait.unwrap_or_else(PoisonError::into_inner);
         if let Some(status) = *status {
             return Some(status);
@@ -354,6 +362,10 @@ impl Agent {
 impl Drop for Agent {
     fn drop(&mut self) {
         self.kill();
+        // The maps outlive it.
+        if let Some(directory) = std::env::var_os("DUOLB_VERDICTS") {
+            verdicts::leave(self, directory.as_ref());
+        }
     }
 }
 

@@ -3,24 +3,11 @@
 use std::{collections::BTreeSet, fs};
 
 use anyhow::{Context as _, Result};
-use nix::libc;
 
-use super::dummy_xdp::bpf;
-
-const BPF_PROG_GET_FD_BY_ID: libc::c_int = 13;
-const BPF_MAP_GET_FD_BY_ID: libc::c_int = 14;
-
-/// The beginning of `union bpf_attr` for both.
-#[repr(C)]
-struct Id {
-    id: u32,
-    next_id: u32,
-    open_flags: u32,
-}
-
+use super::bpf::KernelObject;
 /// Programs and maps that a process has open.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct KernelIds(BTreeSet<(&'static str, u32)>);
+pub struct KernelIds(BTreeSet<(KernelObject, u32)>);
 
 impl KernelIds {
     /// Those of a process.
@@ -33,9 +20,12 @@ impl KernelIds {
             // One that is closed meanwhile is no matter.
             let text = fs::read_to_string(entry?.path()).unwrap_or_default();
             for line in text.lines() {
-                for name in ["prog_id", "map_id"] {
+                for (name, kind) in [
+                    ("prog_id", KernelObject::Program),
+                    ("map_id", KernelObject::Map),
+                ] {
                     if let Some(id) = line.strip_prefix(name).and_then(|id| id.strip_prefix(':')) {
-                        ids.insert((name, id.trim().parse().context(name)?));
+                        ids.insert((kind, id.trim().parse().context(name)?));
                     }
                 }
             }
@@ -51,19 +41,7 @@ impl KernelIds {
     /// Those that the kernel still has.
     #[must_use]
     pub fn left(&self) -> Self {
-        let is_left = |(kind, id): &(&'static str, u32)| {
-            let command = if *kind == "prog_id" {
-                BPF_PROG_GET_FD_BY_ID
-            } else {
-                BPF_MAP_GET_FD_BY_ID
-            };
-            let attributes = Id {
-                id: *id,
-                next_id: 0,
-                open_flags: 0,
-            };
-            bpf(command, &attributes).is_ok()
-        };
+        let is_left = |(kind, id): &(KernelObject, u32)| kind.exists(*id);
         Self(self.0.iter().copied().filter(is_left).collect())
     }
 }

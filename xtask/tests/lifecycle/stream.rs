@@ -13,6 +13,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use xtask::lab::patience::stretched;
 use xtask::lab::{Netns, Protocol, probe::Probe};
 
 /// What a stream did.
@@ -44,7 +45,8 @@ impl Streams {
         };
         for &to in frontends {
             // Sockets are opened inside the namespace and stay there; the threads need not.
-            let tcp = client.run(|| TcpStream::connect_timeout(&to, Duration::from_secs(3)))??;
+            let tcp = client
+                .run(|| TcpStream::connect_timeout(&to, stretched(Duration::from_secs(3))))??;
             let udp = client.run(|| UdpSocket::bind((any(&to), 0)))??;
             streams.spawn(format!("TCP {to}"), move |stop, rounds| {
                 tcp_requests(tcp, stop, rounds)
@@ -78,7 +80,7 @@ impl Streams {
         let (until, start) = (self.rounds.load(Ordering::Relaxed) + more, Instant::now());
         while self.rounds.load(Ordering::Relaxed) < until {
             ensure!(
-                start.elapsed() < Duration::from_secs(20),
+                start.elapsed() < stretched(Duration::from_secs(20)),
                 "the streams stand still"
             );
             thread::sleep(Duration::from_millis(5));
@@ -110,7 +112,7 @@ fn any(to: &SocketAddr) -> std::net::IpAddr {
 
 fn tcp_requests(mut tcp: TcpStream, stop: &AtomicBool, rounds: &AtomicU64) -> Result<Done> {
     tcp.set_nodelay(true)?;
-    tcp.set_read_timeout(Some(Duration::from_secs(5)))?;
+    tcp.set_read_timeout(Some(stretched(Duration::from_secs(5))))?;
     let mut line = [0; 1];
     while line != *b"\n" {
         tcp.read_exact(&mut line)?;
@@ -135,7 +137,7 @@ fn udp_requests(
     stop: &AtomicBool,
     rounds: &AtomicU64,
 ) -> Result<Done> {
-    udp.set_read_timeout(Some(Duration::from_millis(500)))?;
+    udp.set_read_timeout(Some(stretched(Duration::from_millis(500))))?;
     let mut seen_as = None;
     repeat(stop, rounds, |round| {
         udp.send_to(&round.to_be_bytes(), to)?;

@@ -1,0 +1,72 @@
+//! What failed and how, once more behind everything else: the beginning of a long log is often cut off.
+
+use std::fmt;
+
+/// Lines kept of each failure; what a test says last, like a backtrace, is the least telling.
+const LINES: usize = 12;
+
+/// What the tests that failed have said.
+#[derive(Debug, Default)]
+pub struct Failures {
+    all: Vec<Failure>,
+    is_open: bool,
+}
+
+#[derive(Debug)]
+struct Failure {
+    test: String,
+    said: Vec<String>,
+}
+
+impl Failures {
+    /// Reads a further line of libtest's output.
+    pub fn add(&mut self, line: &str) {
+        let head = line
+            .strip_prefix("---- ")
+            .and_then(|rest| rest.strip_suffix(" stdout ----"));
+        if let Some(test) = head {
+            self.all.push(Failure {
+                test: test.to_owned(),
+                said: Vec::new(),
+            });
+            self.is_open = true;
+            return;
+        }
+        self.is_open &= line != "failures:" && !line.eq_ignore_ascii_case("stack backtrace:");
+        if let Some(failure) = self.all.last_mut()
+            && self.is_open
+            && !line.trim().is_empty()
+            && failure.said.len() < LINES
+        {
+            failure.said.push(line.to_owned());
+        }
+    }
+}
+
+impl fmt::Display for Failures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Failure { test, said } in &self.all {
+            writeln!(f, "\nFAILED {test}")?;
+            for line in said {
+                writeln!(f, "  {line}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_told_with_their_first_lines_and_no_backtrace() {
+        let mut failures = Failures::default();
+        let log = "test a::b ... FAILED\n\nfailures:\n\n---- a::b stdout ----\n\nthread 'a::b' panicked:\nleft: 1\n\
+                   stack backtrace:\n   0: begin\n\n---- c stdout ----\nError: no\n\nfailures:\n    a::b\n    c\n";
+        log.lines().for_each(|line| failures.add(line));
+        let expected =
+            "\nFAILED a::b\n  thread 'a::b' panicked:\n  left: 1\n\nFAILED c\n  Error: no\n";
+        assert_eq!(failures.to_string(), expected);
+    }
+}
