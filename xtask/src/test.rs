@@ -38,6 +38,7 @@ const THREADS: usize = 4;
 /// If any fails, or something is missing or does not compile.
 pub fn main(args: &Args) -> Result<()> {
     setup::ensure(setup::Scope::Lab, &args.setup)?;
+    let next = build::next_schema()?;
     let duolb = build::duolb(&[])?;
     let mut command = workspace::cargo();
     command.arg("test");
@@ -54,7 +55,8 @@ pub fn main(args: &Args) -> Result<()> {
         .arg("--no-fail-fast")
         .args(&args.cargo)
         .env("DUOLB_VERDICTS", &directory)
-        .env("DUOLB_BIN", duolb);
+        .env("DUOLB_BIN", duolb)
+        .env("DUOLB_NEXT_BIN", next);
     if env::var_os("RUST_TEST_THREADS").is_none() {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         command.env("RUST_TEST_THREADS", cores.clamp(2, THREADS).to_string());

@@ -24,7 +24,7 @@ use nix::{
 use super::{Lab, interrupt, netns::Door, patience::stretched, spawn, verdicts};
 
 /// How long an agent may take to serve, and to end when asked to.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 /// Lines of its log that an error about an agent shows.
 const TAIL: usize = 25;
 
@@ -69,6 +69,16 @@ impl AgentOptions {
             args: Vec::new(),
         })
     }
+}
+
+/// The binary of a version after this one (xtask builds it and sets `$DUOLB_NEXT_BIN`); `None`, with a line that says
+/// so, where nobody has built it.
+pub fn next_version() -> Option<PathBuf> {
+    let path = std::env::var_os("DUOLB_NEXT_BIN").map(PathBuf::from);
+    if path.is_none() {
+        eprintln!("skipped: DUOLB_NEXT_BIN is not set; use cargo xtask test");
+    }
+    path
 }
 
 /// An agent of one node; ends, by SIGKILL, when dropped.
@@ -159,6 +169,11 @@ impl Agent {
     /// Its further arguments, from the next start on.
     pub fn args_mut(&mut self) -> &mut Vec<String> {
         &mut self.options.args
+    }
+
+    /// Another binary, from the next start on.
+    pub fn set_duolb(&mut self, duolb: impl Into<PathBuf>) {
+        self.options.duolb = duolb.into();
     }
 
     /// Whether it runs.
