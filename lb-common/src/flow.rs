@@ -118,6 +118,9 @@ pub struct Flow<A> {
     pub mac: [u16; 3],
     /// Bits below.
     pub flags: u16,
+    /// Of the version of the tests: 0.
+    #[cfg(feature = "next-schema")]
+    pub grown: [u32; 2],
 }
 
 impl<A> Flow<A> {
@@ -214,6 +217,8 @@ impl<A: Address> Flow<A> {
                 } else {
                     Self::REPLY
                 },
+            #[cfg(feature = "next-schema")]
+            grown: [0; 2],
         }
     }
 
@@ -254,6 +259,8 @@ impl<A: Address> Flow<A> {
             seen: self.seen,
             mac: no_mac(),
             flags: Self::UNDO | self.flags & (Self::XDP | state::STATE_FLAGS),
+            #[cfg(feature = "next-schema")]
+            grown: [0; 2],
         }
     }
 
@@ -356,8 +363,9 @@ const _: () = {
     use crate::address::{V4, V6};
     assert!(size_of::<FlowKey<V4>>() == 16);
     assert!(size_of::<FlowKey<V6>>() == 40);
-    assert!(size_of::<Flow<V4>>() == 28);
-    assert!(size_of::<Flow<V6>>() == 40);
+    const GROWN: usize = if cfg!(feature = "next-schema") { 8 } else { 0 };
+    assert!(size_of::<Flow<V4>>() == 28 + GROWN);
+    assert!(size_of::<Flow<V6>>() == 40 + GROWN);
     assert!(size_of::<stats::Churn>() == 16);
     assert!(size_of::<stats::FlowStats>() == 56);
 };

@@ -17,6 +17,7 @@ pub mod checksum;
 pub mod crc32c;
 pub mod cursor;
 pub mod flow;
+pub mod former;
 pub mod headers;
 pub mod ip;
 pub mod join;

@@ -5,6 +5,7 @@
 //! follow (`pieces`). The verifier would follow that once for every way that leads there.
 
 use lb_common::{
+    flow::Flow,
     ip::Side,
     parse::{Packet, Transport, parse},
     verdict::Verdict,
@@ -39,6 +40,9 @@ fn pass<A: Tables>(skb: &mut Skb, packet: &Transport<A>, peer: Side) -> Step<Ver
     // Another CPU's flow may have pushed it out meanwhile.
     let flow = maps::find_flow(&packet.tuple).ok_or(Verdict::FlowTableFull)?;
     if packet.is_fragment() {
+        if packet.is_sctp() && has_other_ports(packet, flow, peer) {
+            return Err(Verdict::Fragment.into());
+        }
         pieces::note(skb, packet, matches!(peer, Side::Src))?;
     }
     match peer {
@@ -48,4 +52,14 @@ fn pass<A: Tables>(skb: &mut Skb, packet: &Transport<A>, peer: Side) -> Step<Ver
         }
         Side::Src => Ok(egress::pass(skb, packet, flow)?),
     }
+}
+
+/// Whether a packet of `flow` gets another port. SCTP's checksum is over the whole packet, of which a piece is not all.
+#[inline(always)]
+fn has_other_ports<A: Tables>(packet: &Transport<A>, flow: &Flow<A>, peer: Side) -> bool {
+    let (sport, dport) = match peer {
+        Side::Dst => (flow.client_port, flow.peer_port),
+        Side::Src => (flow.peer_port, flow.client_port),
+    };
+    packet.tuple.sport != sport || packet.tuple.dport != dport
 }

@@ -38,6 +38,7 @@ mod route;
 mod skb;
 mod snat;
 mod socket;
+mod switch;
 mod twin;
 mod vips;
 mod xdp;
@@ -110,8 +111,15 @@ trait Hook {
 
     #[inline(always)]
     fn family<A: Tables, const IS_ETHERNET: bool>(skb: &mut Skb, l3: u16) -> Exit {
+        let is_noted = switch::is_on::<A>() && note_packet::<A>(skb, l3);
+        if is_noted {
+            switch::bring::<A>();
+        }
         let exit = join_ways(Self::run::<A>(skb, l3));
         let exit = Self::run_rare::<A>(skb, l3, exit);
+        if is_noted {
+            switch::give_back::<A>();
+        }
         match join_ways(exit) {
             Exit::Echo => echo::run::<A, IS_ETHERNET>(skb, l3),
             // Only what comes in is ever refused.
@@ -122,6 +130,12 @@ trait Hook {
             exit => exit,
         }
     }
+}
+
+/// Of a switch between maps: notes which packet is under way.
+#[inline(never)]
+fn note_packet<A: Tables>(skb: &mut Skb, l3: u16) -> bool {
+    switch::before::<A>(&skb.cursor(), l3)
 }
 
 struct Ingress;

@@ -5,6 +5,8 @@
 //! Each family has its own tables, so that IPv4 keys stay small; [`Tables`] picks them by the type
 //! parameter. The sizes here are minimal; the agent sets the real ones when it loads the object.
 
+pub mod former;
+
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_NOEXIST},
     macros::map,
@@ -16,7 +18,6 @@ use lb_common::{
         Flow, FlowKey,
         stats::{Churn, FlowStats, family_index},
     },
-    ip::Ip,
     pieces::{PieceKey, Pieces},
     tables::{
         self, Affinity, AffinityKey, AgentState, Device, Endpoint, Frontend, FrontendKey,
@@ -124,7 +125,7 @@ const EEXIST: i32 = -17;
 const EBUSY: i32 = -16;
 
 /// The tables of one family.
-pub trait Tables: Ip {
+pub trait Tables: former::FormerTables {
     fn frontends() -> &'static HashMap<FrontendKey<Self>, Frontend>;
     fn slots() -> &'static Array<u32>;
     fn endpoints() -> &'static Array<Endpoint<Self>>;
@@ -293,7 +294,13 @@ pub fn is_source<A: Tables>(service: u32, client: A) -> bool {
 /// Where a client's new flows go, in place.
 #[inline(always)]
 pub fn find_affinity<A: Tables>(key: &AffinityKey<A>) -> Option<&'static mut Affinity> {
-    let affinity = A::affinity().get_ptr_mut(key)?;
+    let affinity = match A::affinity().get_ptr_mut(key) {
+        None if former::has_affinity::<A>() => {
+            former::bring_affinity(key);
+            A::affinity().get_ptr_mut(key)?
+        }
+        found => found?,
+    };
     // SAFETY: as in `find_flow`.
     Some(unsafe { &mut *affinity })
 }
@@ -306,6 +313,9 @@ pub fn insert_affinity<A: Tables>(key: &AffinityKey<A>, affinity: &Affinity) {
     if insert() == Err(EBUSY) {
         let _ = insert();
     }
+    if former::has_affinity::<A>() {
+        former::mirror_affinity(key, affinity);
+    }
 }
 
 /// A flow's entry, in place.
@@ -316,6 +326,12 @@ pub fn find_flow<A: Tables>(key: &FlowKey<A>) -> Option<&'static mut Flow<A>> {
     // evicted meanwhile. Other CPUs may write the same fields: each is written whole by one store, and
     // any order of those stores leaves a state that the flow may be in.
     Some(unsafe { &mut *flow })
+}
+
+/// Whether there is an entry by that key in the former table alone: another flow's.
+#[inline(always)]
+pub fn is_taken_formerly<A: Tables>(key: &FlowKey<A>) -> bool {
+    former::has_flows::<A>() && former::has_flow(key) && A::flows().get_ptr(key).is_none()
 }
 
 /// Inserts a flow's entry unless there is one.
@@ -364,6 +380,9 @@ fn store<A: Tables>(key: &FlowKey<A>, flow: &Flow<A>, flags: u64) -> Result<(), 
 pub fn remove_flow<A: Tables>(key: &FlowKey<A>) {
     // It may be gone already: what is wanted either way.
     count_removed::<A>(A::flows().remove(key).err().unwrap_or(0));
+    if former::has_flows::<A>() {
+        former::remove_flow(key);
+    }
 }
 
 // Not inlined, for the sake of what stands beside every packet's way.
@@ -417,7 +436,13 @@ pub fn remove_pieces<A: Tables>(key: &PieceKey<A>) {
 /// What a process of the node calls, in place.
 #[inline(always)]
 pub fn find_socket<A: Tables>(key: &SocketKey<A>) -> Option<&'static mut Socket<A>> {
-    let socket = A::sockets().get_ptr_mut(key)?;
+    let socket = match A::sockets().get_ptr_mut(key) {
+        None if former::has_sockets::<A>() => {
+            former::bring_socket(key);
+            A::sockets().get_ptr_mut(key)?
+        }
+        found => found?,
+    };
     // SAFETY: as in `find_flow`; only `seen` is ever written in place.
     Some(unsafe { &mut *socket })
 }
@@ -430,6 +455,9 @@ pub fn put_socket<A: Tables>(key: &SocketKey<A>, socket: &Socket<A>) {
     if insert() == Err(EBUSY) {
         let _ = insert();
     }
+    if former::has_sockets::<A>() {
+        former::mirror_socket(key, socket);
+    }
 }
 
 /// Forgets what a process of the node calls.
@@ -437,6 +465,9 @@ pub fn put_socket<A: Tables>(key: &SocketKey<A>, socket: &Socket<A>) {
 pub fn remove_socket<A: Tables>(key: &SocketKey<A>) {
     // It may be gone already: what is wanted either way.
     let _ = A::sockets().remove(key);
+    if former::has_sockets::<A>() {
+        former::remove_socket(key);
+    }
 }
 
 /// What the agent says of a device.
@@ -446,7 +477,7 @@ pub fn find_device(ifindex: u32) -> Option<&'static Device> {
     unsafe { DEVICES.get(ifindex) }
 }
 
-/// When a moved packet last passed, in ticks; 0: never.
+/// When a moved packet last passed, in ticks; 0: never. While there are former tables, that is not known here.
 #[inline(always)]
 pub fn last_moved() -> u32 {
     MOVED.get(0).copied().unwrap_or(0)

@@ -53,6 +53,8 @@ pub fn run<A: Tables>(
         } else {
             Flow::<A>::OPENED
         },
+        #[cfg(feature = "next-schema")]
+        grown: [0; 2],
     };
     claim_reply(
         &packet.tuple,
@@ -155,6 +157,9 @@ pub fn claim_reply<A: Tables>(
             candidate = candidate.wrapping_mul(0x9e37_79b1).wrapping_add(1);
             flow.client_port = ((candidate >> 16) as u16 | 0x8000).to_be();
             key.dport = flow.client_port;
+        }
+        if maps::is_taken_formerly(&key) {
+            continue;
         }
         match maps::insert_flow(&key, &entry) {
             Ok(()) => return Ok(()),

@@ -159,8 +159,6 @@ impl Skb {
         if packet.is_sctp() {
             return match change.ports {
                 None => Ok(()),
-                // It is over the whole packet, of which this is not all.
-                Some(_) if packet.is_fragment() => Err(Verdict::Fragment),
                 Some(_) => self.fix_crc(packet, to).ok_or(Verdict::NotWritable),
             };
         }

@@ -62,6 +62,8 @@ pub fn prepare<A: Tables>(packet: &Transport<A>, flow: &Flow<A>) -> Result<(), V
         seen: flow.seen,
         mac: no_mac(),
         flags: Flow::<A>::SNAT | flow.flags & STATE_FLAGS,
+        #[cfg(feature = "next-schema")]
+        grown: [0; 2],
     };
     maps::put_flow(&key(packet, flow), &entry).map_err(|_| Verdict::FlowTableFull)
 }
@@ -150,6 +152,9 @@ pub fn claim<A: Tables>(
         #[expect(clippy::cast_possible_truncation, reason = "the range is one of ports")]
         let port = port as u16;
         key.dport = port.to_be();
+        if maps::is_taken_formerly(&key) {
+            continue;
+        }
         match maps::insert_flow(&key, &entry) {
             Ok(()) => {}
             Err(Refused::Full) => return Err(Verdict::FlowTableFull),

@@ -13,6 +13,7 @@ pub mod conntrack;
 pub mod control;
 pub mod datapath;
 pub mod health;
+pub mod kube_proxy_rules;
 pub mod metrics;
 pub mod model;
 pub mod serve;

@@ -4,6 +4,7 @@
 //! in the target directory belongs to root.
 
 mod failures;
+mod verdicts;
 
 use std::{
     env,
@@ -15,7 +16,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use self::failures::Failures;
+use self::{failures::Failures, verdicts::Coverage};
 use crate::{build, setup, workspace};
 
 /// Arguments of `test`.
@@ -37,6 +38,7 @@ const THREADS: usize = 4;
 /// If any fails, or something is missing or does not compile.
 pub fn main(args: &Args) -> Result<()> {
     setup::ensure(setup::Scope::Lab, &args.setup)?;
+    let next = build::next_schema()?;
     let duolb = build::duolb(&[])?;
     let mut command = workspace::cargo();
     command.arg("test");
@@ -47,10 +49,14 @@ pub fn main(args: &Args) -> Result<()> {
     {
         command.args(["--workspace", "--exclude", "lb-ebpf"]);
     }
+    let directory = workspace::target_dir()?.join("verdicts");
+    verdicts::prepare(&directory)?;
     command
         .arg("--no-fail-fast")
         .args(&args.cargo)
-        .env("DUOLB_BIN", duolb);
+        .env("DUOLB_VERDICTS", &directory)
+        .env("DUOLB_BIN", duolb)
+        .env("DUOLB_NEXT_BIN", next);
     if env::var_os("RUST_TEST_THREADS").is_none() {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         command.env("RUST_TEST_THREADS", cores.clamp(2, THREADS).to_string());
@@ -70,6 +76,10 @@ pub fn main(args: &Args) -> Result<()> {
         failures.add(&line);
     }
     print!("{failures}");
+    let coverage = Coverage::read(&directory);
+    if !coverage.is_empty() {
+        println!("\n{}", coverage.table());
+    }
     let status = child.wait().context("cargo test")?;
     let Totals {
         passed,
@@ -81,20 +91,24 @@ pub fn main(args: &Args) -> Result<()> {
     if !status.success() {
         bail!("cargo test: {status}");
     }
+    let gaps = coverage.gaps();
+    if args.cargo.is_empty() && !gaps.is_empty() {
+        bail!("no test has reached the verdicts {}", gaps.join(", "));
+    }
     Ok(())
 }
 
 /// Sums over all test binaries.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Totals {
-    passed: u32,
-    failed: u32,
-    ignored: u32,
+pub(crate) struct Totals {
+    pub(crate) passed: u32,
+    pub(crate) failed: u32,
+    pub(crate) ignored: u32,
 }
 
 impl Totals {
     /// Counts a line like `test result: ok. 3 passed; 0 failed; 1 ignored; ...`.
-    fn add(&mut self, line: &str) {
+    pub(crate) fn add(&mut self, line: &str) {
         let Some((_, counts)) = line
             .strip_prefix("test result: ")
             .and_then(|rest| rest.split_once(". "))

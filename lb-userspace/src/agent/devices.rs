@@ -158,8 +158,14 @@ impl Devices {
             self.attacher.note(change);
             next = self.netlink.changes.try_recv().ok();
         }
-        let ways_out = self.netlink.find_ways_out().await;
-        self.attacher.set_ways_out(ways_out);
+        match self.netlink.find_ways_out().await {
+            Ok(ways_out) => self.attacher.set_ways_out(ways_out),
+            // Those that are known stay; a new listing asks again.
+            Err(error) => {
+                tracing::debug!("cannot ask for the ways out: {error}");
+                is_lost = true;
+            }
+        }
         is_lost
     }
 

@@ -18,6 +18,8 @@ pub(super) fn netns_cookie() -> u64 {
 pub(super) struct Hosts {
     /// `None` if nothing is or can be done.
     sockets: Option<Sockets>,
+    /// Where the datapath is pinned, if they are served.
+    pins: Option<Pins>,
 }
 
 impl Hosts {
@@ -47,12 +49,31 @@ impl Hosts {
                 None
             }
         };
-        Self { sockets }
+        let pins = sockets.is_some().then(|| pins.clone());
+        Self { sockets, pins }
+    }
+
+    /// Has them served by other programs on the same maps.
+    ///
+    /// # Errors
+    /// [`DatapathError`]: the kernel's refusal.
+    pub(super) fn exchange(
+        &self,
+        ebpf: &mut Object,
+        root: Option<&Path>,
+    ) -> Result<(), DatapathError> {
+        match &self.pins {
+            Some(pins) => cgroup::attach(ebpf, pins, root).map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Nobody is served.
     pub(super) fn none() -> Self {
-        Self { sockets: None }
+        Self {
+            sockets: None,
+            pins: None,
+        }
     }
 
     /// An endpoint has left, or a frontend: no socket of theirs stays connected to it.

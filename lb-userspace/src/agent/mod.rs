@@ -30,7 +30,7 @@ use anyhow::Context as _;
 use lb_common::tables::AgentState;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
 };
 
 use self::devices::Devices;
@@ -48,12 +48,14 @@ use crate::{
         devices::{Pattern, Rules, Said, XdpMode},
         log,
         netlink::Netlink,
-        object::{self, Settings, Sizes},
+        object::{Settings, Sizes},
         pins::Pins,
         snat_ports::{SnatPorts, Taken},
+        switch::{self, Switch},
         tables::{KernelMaps, LocalsMap},
     },
     health::Health,
+    kube_proxy_rules,
     metrics::Metrics,
     serve::LogLevel,
     source::manifests::Assigned,
@@ -92,6 +94,8 @@ pub struct Options {
     pub tcp_reset_dead: bool,
     /// Whether the programs log.
     pub datapath_log: bool,
+    /// Whether what kube-proxy has left is removed once all is served.
+    pub cleanup_kube_proxy: bool,
     /// How many service ports have traffic metrics of their own.
     pub metrics_max_services: u32,
     /// What is logged.
@@ -119,6 +123,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         flows,
         tcp_reset_dead,
         datapath_log,
+        cleanup_kube_proxy,
         metrics_max_services,
         log_level,
     } = options;
@@ -149,7 +154,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         netns_cookie: hosts::netns_cookie(),
         ..Settings::default()
     };
-    let mut ebpf = object::load(&settings, Some(&pins))?;
+    let (mut ebpf, switch) = switch::open(&settings, &pins)?;
     let mut maps = KernelMaps::take(&mut ebpf)?;
     let state = AgentState {
         pid: std::process::id(),
@@ -185,12 +190,14 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         xdp,
         node: Vec::new(),
     };
+    let locals = LocalsMap::take(&mut ebpf)?;
+    let attacher = Attacher::new(ebpf, pins, rules, mode)?;
     let (device_problems_in, device_problems) = watch::channel(Vec::new());
     let mut devices = Devices {
         netlink: Netlink::open()?,
-        locals: LocalsMap::take(&mut ebpf)?,
+        locals,
         written: None,
-        attacher: Attacher::new(ebpf, pins, rules, mode)?,
+        attacher,
         detect_local: configuration.detect_local.clone(),
         node_ip: configuration.node_ip,
         count: metrics.own.devices.clone(),
@@ -203,6 +210,13 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         _ = int.recv() => return Ok(()),
     };
     let (addresses_in, addresses) = watch::channel(found);
+    if let Some(switch) = switch
+        && let Err(error) = finish_switch(switch, &mut devices, &hosts, cgroup_root, datapath_log)
+    {
+        tracing::error!(
+            "what is served is served, but maps of before are kept until the next start: {error:#}"
+        );
+    }
     tracing::info!(
         node,
         devices = devices.attacher.attached(),
@@ -236,6 +250,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     )
     .telling_node(node_in)
     .hearing_of(device_problems);
+    if cleanup_kube_proxy {
+        let (synced_in, synced) = oneshot::channel();
+        sync = sync.telling_first(synced_in);
+        tokio::spawn(cleanup_after(synced));
+    }
 
     let result = tokio::select! {
         _ = term.recv() => Ok(()),
@@ -249,6 +268,45 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let _ = stop.send(true);
     servers.closed().await;
     result
+}
+
+/// All programs have been exchanged for those that know the former maps, too: now for those that do not.
+fn finish_switch(
+    mut switch: Switch,
+    devices: &mut Devices,
+    hosts: &hosts::Hosts,
+    cgroup_root: Option<PathBuf>,
+    datapath_log: bool,
+) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        devices.attacher.is_exchanged(),
+        "the programs on some devices could not be exchanged"
+    );
+    let mut ebpf = switch.finish()?;
+    if datapath_log {
+        tokio::spawn(log::drain(&mut ebpf)?);
+    }
+    hosts.exchange(&mut ebpf, cgroup_root.as_deref())?;
+    devices.attacher.exchange(ebpf);
+    while !devices.attacher.settle() {}
+    anyhow::ensure!(
+        devices.attacher.is_exchanged(),
+        "the programs on some devices could not be exchanged a second time"
+    );
+    tracing::info!("the switch is done");
+    Ok(())
+}
+
+/// Removes what kube-proxy has left, once all is served: not before, so that there is no gap.
+async fn cleanup_after(synced: oneshot::Receiver<()>) {
+    if synced.await.is_err() {
+        return;
+    }
+    match tokio::task::spawn_blocking(kube_proxy_rules::remove).await {
+        Ok(Ok(removed)) => tracing::info!("{removed}"),
+        Ok(Err(error)) => tracing::error!("what kube-proxy has left stays: {error:#}"),
+        Err(error) => tracing::error!("what kube-proxy has left stays: {error}"),
+    }
 }
 
 /// The addresses that an agent before this one assigned.

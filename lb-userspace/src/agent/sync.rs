@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use lb_common::tables::AgentState;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     time,
 };
 
@@ -44,6 +44,8 @@ pub(super) struct Sync {
     hosts: Hosts,
     /// Where the Node object is told to.
     node: watch::Sender<Option<Node>>,
+    /// Who waits for the maps to be in step with the source for the first time.
+    first: Option<oneshot::Sender<()>>,
     /// What cannot be done with devices.
     devices: watch::Receiver<Vec<String>>,
     /// Problems already told, so that each is told once.
@@ -69,6 +71,7 @@ impl Sync {
             reporter,
             hosts,
             node: watch::Sender::new(None),
+            first: None,
             devices: watch::Sender::new(Vec::new()).subscribe(),
             known: Vec::new(),
             state,
@@ -79,6 +82,14 @@ impl Sync {
     /// The same, telling the Node object as it changes.
     pub(super) fn telling_node(self, node: watch::Sender<Option<Node>>) -> Self {
         Self { node, ..self }
+    }
+
+    /// The same, telling once that the maps are in step with the source.
+    pub(super) fn telling_first(self, first: oneshot::Sender<()>) -> Self {
+        Self {
+            first: Some(first),
+            ..self
+        }
     }
 
     /// The same, publishing what cannot be done with devices as well.
@@ -237,6 +248,8 @@ impl Sync {
         self.state.problems = u32::try_from(told.len()).unwrap_or(u32::MAX);
         if in_sync {
             self.state.synced_at = now();
+            // Nobody may be waiting any more.
+            let _ = self.first.take().map(|first| first.send(()));
         }
         self.known = problems;
         let maps = self.reconciler.maps_mut();

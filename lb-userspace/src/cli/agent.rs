@@ -36,6 +36,7 @@ pub(super) fn run(arguments: AgentArguments, pins: Pins) -> anyhow::Result<()> {
         manifests,
         service_cluster_ip_range,
         datapath,
+        cleanup_kube_proxy,
         metrics_max_services,
         log,
         ignored,
@@ -70,7 +71,7 @@ pub(super) fn run(arguments: AgentArguments, pins: Pins) -> anyhow::Result<()> {
     }
     if cleanup {
         let output = Format::Table;
-        return cleanup::run(&pins, OutputArguments { output });
+        return cleanup::run(&pins, cleanup_kube_proxy, OutputArguments { output });
     }
     if init_only {
         tracing::info!("--init-only: nothing needs to be done beforehand");
@@ -142,6 +143,7 @@ pub(super) fn run(arguments: AgentArguments, pins: Pins) -> anyhow::Result<()> {
         flows: max_flows,
         tcp_reset_dead: tcp_reset_dead_endpoints,
         datapath_log,
+        cleanup_kube_proxy,
         metrics_max_services,
         log_level,
     };

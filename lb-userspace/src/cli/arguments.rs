@@ -51,6 +51,9 @@ pub enum Command {
     },
     /// Remove everything duolb left in the kernel: programs, maps, pins
     Cleanup {
+        /// Remove what kube-proxy has left as well, before: its nftables tables and iptables chains
+        #[arg(long)]
+        cleanup_kube_proxy: bool,
         #[command(flatten)]
         output: OutputArguments,
     },

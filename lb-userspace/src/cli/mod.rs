@@ -29,7 +29,10 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
             command: ServiceCommand::Get { name, output },
         } => service::get(pins, &name, output),
         Command::Conntrack { command } => conntrack::run(pins, command),
-        Command::Cleanup { output } => cleanup::run(&pins, output),
+        Command::Cleanup {
+            cleanup_kube_proxy,
+            output,
+        } => cleanup::run(&pins, cleanup_kube_proxy, output),
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,

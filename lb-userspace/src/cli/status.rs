@@ -22,6 +22,7 @@ use super::{
 };
 use crate::datapath::{
     cgroup,
+    features::{self, Features},
     pins::Pins,
     view::{MapView, View},
 };
@@ -37,6 +38,7 @@ struct Status {
     agent: Agent,
     /// What is not served as it should be, in words; of very many only some.
     problems: Vec<String>,
+    kernel: Kernel,
     schema: u32,
     pins: String,
     devices: Vec<DeviceRow>,
@@ -88,6 +90,14 @@ struct FlowsRow {
     is_short: bool,
 }
 
+/// The kernel's part.
+#[derive(Debug, Serialize)]
+struct Kernel {
+    release: String,
+    /// What is done otherwise because it lacks something.
+    fallbacks: Vec<&'static str>,
+}
+
 #[derive(Debug, Serialize)]
 struct MapRow {
     name: &'static str,
@@ -124,6 +134,10 @@ pub(super) fn run(pins: Pins, output: OutputArguments) -> anyhow::Result<()> {
             snat_ports: state.snat,
         },
         problems: view.problems()?,
+        kernel: Kernel {
+            release: features::release(),
+            fallbacks: Features::of_kernel().fallbacks(),
+        },
         schema: SCHEMA_VERSION,
         pins: pins.dir().display().to_string(),
         host_clients: cgroup::is_attached(&pins),
@@ -206,6 +220,10 @@ fn text(status: &Status) -> String {
     };
     let families = &status.frontends;
     let mut text = format!("Agent      {state}\n");
+    text += &format!("Kernel     {}\n", status.kernel.release);
+    for fallback in &status.kernel.fallbacks {
+        text += &format!("           {fallback}\n");
+    }
     if agent.problems > 0 {
         text += &format!("Problems   {}\n", agent.problems);
         for problem in &status.problems {

@@ -145,7 +145,7 @@ fn a_flow_is_over_when_all_its_entries_are() {
     let over = |ages: [u32; 4], flags: u16| {
         let mut all = with_snat(CLIENT, flags);
         for ((_, flow), age) in all.iter_mut().zip(ages) {
-            flow.seen = NOW - age;
+            flow.seen = NOW.wrapping_sub(age);
         }
         let table = Table::from(all);
         let kin = assemble(all[0], |key| table.get(key).copied());

@@ -4,9 +4,12 @@
 //! program within the link, so no packet passes without one. Older kernels have filters of a clsact
 //! qdisc, which stay by themselves and are replaced by number.
 //!
+//! Long because: all that is done with a device, in one place.
+//!
 //! Here is what is kept of each device; how TC and XDP programs get onto one is in `tc` and `xdp`.
 
 mod error;
+mod filters;
 mod tc;
 mod xdp;
 
@@ -17,9 +20,10 @@ use std::{
     path::PathBuf,
 };
 
-use aya::{Ebpf, util::KernelVersion};
+use aya::Ebpf;
 use lb_common::tables::Device;
 
+pub(super) use self::error::find_errno;
 pub use self::tc::detach_clsact;
 use self::{
     error::is_gone,
@@ -27,7 +31,10 @@ use self::{
 };
 use super::{
     DatapathError,
-    devices::{Host, Plan, Reason, Rules, Wanted, own_addresses, role_name, wanted, xdp_name},
+    devices::{
+        Host, LinkLayer, Plan, Reason, Rules, Wanted, own_addresses, role_name, wanted, xdp_name,
+    },
+    features::Features,
     netlink::Change,
     object,
     pins::Pins,
@@ -51,9 +58,10 @@ pub enum Mode {
 impl Mode {
     /// The best that this kernel has.
     pub fn of_kernel() -> Self {
-        let has_tcx =
-            KernelVersion::current().is_ok_and(|kernel| kernel >= KernelVersion::new(6, 6, 0));
-        if has_tcx { Self::Tcx } else { Self::Clsact }
+        match Features::of_kernel().tcx {
+            true => Self::Tcx,
+            false => Self::Clsact,
+        }
     }
 }
 
@@ -102,6 +110,22 @@ impl Attacher {
             host,
             done,
         })
+    }
+
+    /// Takes other programs on the same maps; [`Self::settle`] exchanges them.
+    pub fn exchange(&mut self, ebpf: Ebpf) {
+        self.ebpf = ebpf;
+        for done in self.done.values_mut() {
+            done.is_served = false;
+            done.is_settled = false;
+        }
+    }
+
+    /// Whether no device has programs of an agent before this one, nor those of before [`Self::exchange`].
+    pub fn is_exchanged(&self) -> bool {
+        let is_left =
+            |(index, done): (&u32, &Done)| !done.is_served && self.devices.attached(*index) != 0;
+        !self.done.iter().any(is_left)
     }
 
     /// A new complete listing: forgets what is gone; [`Self::settle`] attaches what is missing.
@@ -237,6 +261,19 @@ impl Attacher {
         is_done
     }
 
+    fn put_program(
+        &mut self,
+        index: u32,
+        device: &str,
+        hook: &Hook,
+        layer: LinkLayer,
+    ) -> Result<(), DatapathError> {
+        let pin = self.pin(index, hook.suffix);
+        let name = hook.program(layer);
+        let program = object::loaded_program(&mut self.ebpf, name)?;
+        tc::attach(program, name, hook, device, self.mode, &pin)
+    }
+
     /// Takes off all XDP that the agent before this one has left, if a device is to have another mode: the kernel
     /// refuses that to one on which another device stands that has any.
     fn clear_way_for_xdp(&mut self) {
@@ -306,10 +343,7 @@ impl Attacher {
         };
         self.tell(index, plan, by | before & xdp::BITS)?;
         for hook in &HOOKS {
-            let pin = self.pin(index, hook.suffix);
-            let name_of = hook.program(plan.layer);
-            let program = object::loaded_program(&mut self.ebpf, name_of)?;
-            tc::attach(program, name_of, hook, name, self.mode, &pin)?;
+            self.put_program(index, name, hook, plan.layer)?;
         }
         let xdp = self.attach_xdp(index, name, plan, by, before & xdp::BITS)?;
         log(name, index, plan, by | xdp, "attached");

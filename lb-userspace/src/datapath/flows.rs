@@ -229,3 +229,80 @@ fn not_ours(name: &'static str) -> impl Fn(MapError) -> DatapathError {
         source: Box::new(source),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conntrack::kin::assemble;
+
+    #[test]
+    fn a_flow_that_was_used_after_it_was_read_is_not_removed() {
+        let Ok(map) = HashMap::create(64, 0) else {
+            eprintln!("skipped: making BPF maps takes root");
+            return;
+        };
+        let mut table = FlowTable::<V4> {
+            map,
+            size: 64,
+            name: "test",
+        };
+        let key = FlowKey {
+            sport: 1,
+            proto: 6,
+            ..FlowKey::default()
+        };
+        let forward = Flow {
+            peer_port: 2,
+            client_port: 1,
+            seen: 5,
+            ..Flow::default()
+        };
+        let all = [
+            (key, forward),
+            (forward.reply_key(&key), forward.reply_entry(&key)),
+        ];
+        let put = |table: &mut FlowTable<V4>, seen: [u32; 2]| {
+            for ((key, flow), seen) in all.iter().zip(seen) {
+                let flow = Flow { seen, ..*flow };
+                table.map.insert(key, flow, 0).unwrap();
+            }
+        };
+        put(&mut table, [5, 5]);
+        let kin = assemble(all[1], |key| table.find(key));
+        assert_eq!(kin.entries().count(), 2);
+        for used in [[6, 5], [5, 6]] {
+            put(&mut table, used);
+            assert_eq!(table.remove_idle(&kin), 0, "{used:?}");
+            assert!(all.iter().all(|(key, _)| table.find(key).is_some()));
+        }
+        put(&mut table, [5, 5]);
+        assert_eq!(table.remove_idle(&kin), 2);
+        assert!(all.iter().all(|(key, _)| table.find(key).is_none()));
+    }
+
+    #[test]
+    fn a_walk_in_small_pieces_sees_every_entry_and_may_remove_them() {
+        let Ok(map) = HashMap::create(4_096, 0) else {
+            eprintln!("skipped: making BPF maps takes root");
+            return;
+        };
+        let mut table = Table::<u32, u32> {
+            map,
+            size: 4_096,
+            name: "test",
+        };
+        for key in 0..1_000 {
+            table.map.insert(key, key, 0).unwrap();
+        }
+        let mut seen = Vec::new();
+        let mut walk = table.walk(100);
+        while let Some(piece) = table.next(&mut walk).unwrap() {
+            for (key, _) in piece {
+                assert!(table.remove(&key));
+                seen.push(key);
+            }
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, (0..1_000).collect::<Vec<_>>());
+    }
+}

@@ -1,7 +1,7 @@
 //! The kernel side as the agent sees it: programs, maps, pins, devices.
 //!
 //! The only room that knows aya. One place writes maps (`tables`, many elements at once through `batch`), one attaches programs (`attach`; those for the node's own processes: `cgroup`), one
-//! loads them (`object`); `pins` knows where everything stands in bpffs, so that the reading commands
+//! loads them (`object`), one knows what the kernel lacks (`features`); `pins` knows where everything stands in bpffs, so that the reading commands
 //! need no agent.
 
 pub mod attach;
@@ -9,16 +9,21 @@ mod batch;
 pub mod cgroup;
 pub mod clock;
 pub mod devices;
+pub mod features;
 pub mod flows;
+mod generations;
+pub mod leftovers;
 mod link;
 pub mod log;
 pub mod netlink;
 pub mod netns;
 pub mod object;
 pub mod pins;
+mod raw;
 mod remedy;
 pub mod snat_ports;
 pub mod sockets;
+pub mod switch;
 pub mod tables;
 pub mod view;
 

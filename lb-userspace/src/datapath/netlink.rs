@@ -122,36 +122,45 @@ impl Netlink {
         };
         let (links, addresses) = time::timeout(PATIENCE, listing)
             .await
-            .map_err(|_| DatapathError::Netlink("the kernel's answer was lost".to_owned()))?
+            .map_err(|_| lost())?
             .map_err(|error| DatapathError::Netlink(error.to_string()))?;
         Ok(Host {
             links: links.into_iter().map(|link| (link.index, link)).collect(),
             addresses: addresses.into_iter().flatten().collect(),
-            ways_out: self.find_ways_out().await,
+            ways_out: self.find_ways_out().await?,
         })
     }
 
     /// The devices that packets to the rest of the world leave by now, one a family. Asked for and not followed:
     /// the routes of a node may be very many, and change all the time.
-    pub async fn find_ways_out(&self) -> BTreeSet<u32> {
+    ///
+    /// # Errors
+    /// [`DatapathError::Netlink`] if the kernel could not be asked: that is no answer, and every uplink would be taken
+    /// for a pod's device.
+    pub async fn find_ways_out(&self) -> Result<BTreeSet<u32>, DatapathError> {
         let (v4, v6) = SOMEWHERE;
         let v4 = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(v4, 32);
         let v6 = RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(v6, 128);
         let ask = async |message: RouteMessage| {
             let mut answers = Box::pin(self.handle.route().get(message).execute());
-            // That there is no route is an answer, too.
             let answer = time::timeout(PATIENCE, answers.try_next()).await;
-            let route = answer.ok()?.ok()??;
-            route
-                .attributes
-                .iter()
-                .find_map(|attribute| match attribute {
+            let route = match answer.map_err(|_| lost())? {
+                Ok(route) => route,
+                // That there is no route is an answer, too.
+                Err(rtnetlink::Error::NetlinkError(error)) if !is_want(error.raw_code()) => None,
+                Err(error) => return Err(DatapathError::Netlink(error.to_string())),
+            };
+            let found = route.and_then(|route| {
+                let mut attributes = route.attributes.iter();
+                attributes.find_map(|attribute| match attribute {
                     RouteAttribute::Oif(index) => Some(*index),
                     _ => None,
                 })
+            });
+            Ok(found)
         };
-        let found = [ask(v4.build()).await, ask(v6.build()).await];
-        found.into_iter().flatten().collect()
+        let found = [ask(v4.build()).await?, ask(v6.build()).await?];
+        Ok(found.into_iter().flatten().collect())
     }
 
     /// Removes a device's clsact qdisc, and with it all its filters.
@@ -170,6 +179,16 @@ impl Netlink {
             .await
             .map_err(|error| DatapathError::Netlink(error.to_string()))
     }
+}
+
+fn lost() -> DatapathError {
+    DatapathError::Netlink("the kernel's answer was lost".to_owned())
+}
+
+/// Whether the kernel lacked something that it may have the next time.
+const fn is_want(code: i32) -> bool {
+    use nix::libc::{EAGAIN, EBUSY, EINTR, ENOBUFS, ENOMEM};
+    matches!(-code, EAGAIN | EBUSY | EINTR | ENOBUFS | ENOMEM)
 }
 
 fn change(message: RouteNetlinkMessage) -> Option<Change> {

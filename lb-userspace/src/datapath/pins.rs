@@ -1,10 +1,12 @@
 //! Where everything stands in bpffs, and whose it is.
 //!
 //! ```text
-//!   <bpffs>/v1/            the schema version: maps of another one are never touched
-//!     maps/FRONTENDS_V4 …  by the names they have in the object
-//!     links/12-ingress …   by ifindex (bpffs takes no dots, which device names may have)
-//!     links/cgroup-connect4 …  by the program
+//!   <bpffs>/
+//!     links/12-ingress …       by ifindex (bpffs takes no dots, which device names may have): of no version, so that
+//!     links/cgroup-connect4 …  any agent exchanges the programs within them
+//!     v4/                      the schema version
+//!       maps/FRONTENDS_V4 …    by the names they have in the object
+//!       next, former           while maps are being exchanged, see `generations`
 //! ```
 
 use std::{
@@ -23,7 +25,7 @@ use nix::{
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 
-use super::{DatapathError, remedy::Holder, tables::forget_agent};
+use super::{DatapathError, generations::versions, remedy::Holder, tables::forget_agent};
 
 /// Where duolb pins unless told otherwise.
 pub const DEFAULT_DIR: &str = "/sys/fs/bpf/duolb";
@@ -38,10 +40,10 @@ pub struct Pins {
     top: PathBuf,
 }
 
-/// While it lives, no other agent uses the directory.
+/// While it lives, no other agent uses the directory, of whatever version.
 #[derive(Debug)]
 pub struct Lock {
-    _file: Flock<fs::File>,
+    _files: Vec<Flock<fs::File>>,
 }
 
 impl Pins {
@@ -55,14 +57,29 @@ impl Pins {
         self.top.join(format!("v{SCHEMA_VERSION}"))
     }
 
+    /// The directory of all versions.
+    pub fn top(&self) -> &Path {
+        &self.top
+    }
+
+    /// Where this version's maps are pinned that are in force.
+    pub fn maps(&self) -> PathBuf {
+        self.dir().join("maps")
+    }
+
+    /// Where maps are pinned that are being filled.
+    pub(super) fn next(&self) -> PathBuf {
+        self.dir().join("next")
+    }
+
     /// Where the map of that name is pinned.
     pub fn map(&self, name: &str) -> PathBuf {
-        self.dir().join("maps").join(name)
+        self.maps().join(name)
     }
 
     /// Where links are pinned.
     pub fn links(&self) -> PathBuf {
-        self.dir().join("links")
+        self.top.join("links")
     }
 
     /// Whether a datapath is pinned here.
@@ -76,7 +93,7 @@ impl Pins {
     /// [`DatapathError::Mount`] or [`DatapathError::Pin`].
     pub fn ensure(&self) -> Result<(), DatapathError> {
         ensure_bpffs(&self.top)?;
-        for dir in [self.dir().join("maps"), self.links()] {
+        for dir in [self.maps(), self.links()] {
             fs::create_dir_all(&dir).map_err(|source| DatapathError::Pin { path: dir, source })?;
         }
         Ok(())
@@ -85,17 +102,27 @@ impl Pins {
     /// Takes the directory for this process, and forgets what the agent before it said of itself, so that nobody takes
     /// the predecessor's word for this one's: at no moment is the directory taken and the word still there.
     ///
+    /// So it takes that of each version, which is all that agents before this one take.
+    ///
     /// # Errors
     /// [`DatapathError::Locked`] if another process has it.
     pub fn lock(&self) -> Result<Lock, DatapathError> {
-        let path = self.dir();
+        let mut dirs = vec![self.top.clone()];
+        dirs.extend(versions(&self.top)?.into_iter().map(|(_, dir)| dir));
+        let files = dirs.into_iter().map(|dir| self.lock_dir(dir));
+        Ok(Lock {
+            _files: files.collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn lock_dir(&self, path: PathBuf) -> Result<Flock<fs::File>, DatapathError> {
         let at = |source| DatapathError::Pin {
             path: path.clone(),
             source,
         };
         for tries in 1.. {
-            match self.try_lock() {
-                Ok(file) if is_at(&file, &path) => return Ok(Lock { _file: file }),
+            match self.try_lock(&path) {
+                Ok(file) if is_at(&file, &path) => return Ok(file),
                 // Whoever had the lock before has removed the directory: what is pinned in it now, nobody finds.
                 Ok(_) => {
                     return Err(at(io::Error::other(
@@ -116,8 +143,8 @@ impl Pins {
         })
     }
 
-    fn try_lock(&self) -> io::Result<Flock<fs::File>> {
-        let file = fs::File::open(self.dir())?;
+    fn try_lock(&self, path: &Path) -> io::Result<Flock<fs::File>> {
+        let file = fs::File::open(path)?;
         let shared = Flock::lock(file, FlockArg::LockSharedNonblock).map_err(|(_, error)| error)?;
         forget_agent(self);
         shared.relock(FlockArg::LockExclusiveNonblock)?;

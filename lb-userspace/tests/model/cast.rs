@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use lb_common::tables::Device;
+
 /// Clients by number: two pods, two endpoints on this node that are clients as well (so that some call themselves),
 /// two outside.
 pub const CLIENTS: u8 = 6;
@@ -99,5 +101,23 @@ pub fn source_ranges(number: u8) -> &'static [&'static str] {
         1 => &["10.244.1.0/24", "fd00:a:f4:1::/64"],
         2 => &["192.0.2.11/32", "fd00:c0:0:2::b/128"],
         _ => &[],
+    }
+}
+
+/// What is behind the device that a client is at.
+pub fn role_of_client(who: u8) -> u32 {
+    if is_inside(who) {
+        Device::PODS
+    } else {
+        Device::UPLINK
+    }
+}
+
+/// What is behind the device towards an endpoint.
+pub fn role_of_endpoint(number: u8) -> u32 {
+    if is_here(number) {
+        Device::PODS
+    } else {
+        Device::UPLINK
     }
 }

@@ -29,7 +29,7 @@ use lb_common::{
 };
 
 use crate::{
-    cast,
+    cast, coverage,
     state::{Flows, Tuple},
     world::{NODE, beginning},
 };
@@ -84,6 +84,7 @@ impl Datapath {
                 affinity: 4_096,
                 sockets: 64,
                 sources: 256,
+                ..Sizes::default()
             },
             hz: SLOW,
             seed: 42,
@@ -230,6 +231,12 @@ impl Datapath {
     /// What the flow table says of a tuple, for the reader.
     pub fn entry(&self, tuple: Tuple) -> String {
         format!("{:?}", self.flows.get(tuple))
+    }
+}
+
+impl Drop for Datapath {
+    fn drop(&mut self) {
+        coverage::leave(&self.counts());
     }
 }
 

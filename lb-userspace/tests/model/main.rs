@@ -15,7 +15,11 @@
 //! seed and the few steps that are left of it. Needs root; without, it says so and passes.
 
 mod cast;
+#[path = "../programs/coverage.rs"]
+mod coverage;
 mod datapath;
+mod errors;
+mod flow;
 #[expect(
     dead_code,
     unused_imports,
@@ -26,10 +30,12 @@ mod packet;
 mod play;
 mod reference;
 mod rules;
+mod seen;
 mod shrink;
 #[path = "../programs/state.rs"]
 mod state;
 mod step;
+mod want;
 mod world;
 
 use std::{env, time::Instant};
@@ -54,7 +60,7 @@ fn whatever_happens_every_packet_becomes_what_the_rules_say() {
         return;
     };
     let start = Instant::now();
-    let mut seen = play::Seen::default();
+    let mut seen = seen::Seen::default();
     for episode in 0..steps.div_ceil(EPISODE as u64) {
         let mut rng = SmallRng::seed_from_u64(seed.wrapping_add(episode));
         let has_xdp = rng.random_ratio(1, 4);

@@ -1,18 +1,20 @@
 //! Plays steps on the datapath and on the reference, and compares.
 
-use std::{fmt, net::SocketAddr};
-
 use lb_common::{
     tables::Device,
     verdict::{Action, Verdict},
 };
 
 use crate::{
-    cast,
+    cast::{self, role_of_client, role_of_endpoint},
     datapath::{Datapath, Hook, read},
-    packet::{Frame, SCTP, flag, verify},
-    reference::{Answer, Life, Port, Reference, Want, flags_of},
+    flow::{Life, flags_of},
+    packet::{Frame, verify},
+    reference::Reference,
+    seen::Seen,
+    shrink::Failure,
     step::{Step, Talk, To},
+    want::{Answer, Port, Want},
 };
 
 /// What the programs return: TC_ACT_UNSPEC, TC_ACT_SHOT, TC_ACT_REDIRECT, XDP_PASS.
@@ -27,77 +29,16 @@ const SNAT_PORTS: std::ops::Range<u16> = 11_000..30_000;
 /// Steps after which everything is looked at.
 const INTERVAL: usize = 100;
 
-/// Where a run went wrong.
-pub struct Failure {
-    pub at: usize,
-    what: String,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)
-    }
-}
-
-/// How often each verdict was reached.
-#[derive(Clone, Debug)]
-pub struct Seen(Vec<u64>);
-
-impl Default for Seen {
-    fn default() -> Self {
-        Self(vec![0; Verdict::ALL.len()])
-    }
-}
-
-impl Seen {
-    pub fn add(&mut self, other: &Self) {
-        for (sum, more) in self.0.iter_mut().zip(&other.0) {
-            *sum += more;
-        }
-    }
-
-    /// Whether all was reached that steps can reach.
-    pub fn is_broad(&self) -> bool {
-        use Verdict as V;
-        [
-            V::Dnat,
-            V::RevNat,
-            V::PortMoved,
-            V::IcmpToClient,
-            V::IcmpToEndpoint,
-            V::NoEndpoint,
-            V::Unanswered,
-            V::NoLocalEndpoint,
-            V::UnknownPort,
-            V::Unallocated,
-            V::Snat,
-            V::Unsnat,
-            V::SourceDenied,
-        ]
-        .iter()
-        .all(|verdict| self.0[*verdict as usize] >= 10)
-    }
-}
-
-impl fmt::Display for Seen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let reached = Verdict::ALL.iter().zip(&self.0).filter(|(_, n)| **n > 0);
-        for (verdict, count) in reached {
-            write!(f, "{} {count}, ", verdict.label())?;
-        }
-        f.write_str("nothing else")
-    }
-}
-
 pub struct Play<'a> {
     datapath: &'a mut Datapath,
-    reference: Reference,
+    pub reference: Reference,
     has_xdp: bool,
     counts: Vec<u64>,
     seen: Seen,
 }
 
-type Outcome<T = ()> = Result<T, String>;
+/// What is wrong, if anything is.
+pub type Outcome<T = ()> = Result<T, String>;
 
 impl<'a> Play<'a> {
     /// Begins with no Service and no flow.
@@ -244,13 +185,13 @@ impl<'a> Play<'a> {
     }
 
     /// The packet passes a hook untouched and uncounted.
-    fn untouched(&mut self, hook: Hook, role: u32, packet: &Frame) -> Outcome {
+    pub fn untouched(&mut self, hook: Hook, role: u32, packet: &Frame) -> Outcome {
         let outcome = self.pass(hook, role, packet);
         self.check((hook, packet), &outcome, &packet.bytes(), None)
     }
 
     /// The packet passes a hook and becomes another one.
-    fn becomes(
+    pub fn becomes(
         &mut self,
         hook: Hook,
         role: u32,
@@ -435,85 +376,6 @@ impl<'a> Play<'a> {
             _ => self.untouched(Hook::Egress, role, &entered),
         }
     }
-
-    /// An ICMP error about what the client sent (rule 97).
-    fn error(&mut self, talk: &Talk, is_endpoint: bool) -> Outcome {
-        let (client, dst, proto) = talk.tuple();
-        let Some((flow, known_as)) = self.answered(talk) else {
-            return Ok(());
-        };
-        let from = match is_endpoint {
-            true => flow.target().ip(),
-            false => cast::router(talk.is_v6),
-        };
-        let error = |from, to: SocketAddr, src, dst| {
-            let about = Frame::of(proto, src, dst, flag::ACK);
-            Frame::icmp(from, to.ip(), unreachable(talk.is_v6), &about, kept(proto))
-        };
-        let packet = error(from, known_as, known_as, flow.target());
-        let entered = error(from, client, flow.client(), flow.target());
-        let role = role_of_endpoint(flow.endpoint);
-        if flow.is_masqueraded {
-            self.becomes(
-                Hook::Ingress,
-                role,
-                &packet,
-                &entered,
-                Verdict::IcmpToClient,
-            )?;
-        } else {
-            self.untouched(Hook::Ingress, role, &packet)?;
-        }
-        let from = match is_endpoint || flow.is_masqueraded {
-            true => dst.ip(),
-            false => from,
-        };
-        let told = error(from, client, client, dst);
-        let role = role_of_client(talk.client);
-        self.becomes(Hook::Egress, role, &entered, &told, Verdict::IcmpToClient)
-    }
-
-    /// An ICMP error of the client's about an answer.
-    fn complain(&mut self, talk: &Talk) -> Outcome {
-        let (client, dst, proto) = talk.tuple();
-        let Some((flow, known_as)) = self.answered(talk) else {
-            return Ok(());
-        };
-        let error = |from: SocketAddr, to: SocketAddr, src, dst| {
-            let about = Frame::of(proto, src, dst, flag::ACK);
-            Frame::icmp(
-                from.ip(),
-                to.ip(),
-                unreachable(talk.is_v6),
-                &about,
-                kept(proto),
-            )
-        };
-        let packet = error(client, dst, dst, client);
-        let entered = error(client, flow.target(), flow.target(), flow.client());
-        let role = role_of_client(talk.client);
-        self.becomes(
-            Hook::Ingress,
-            role,
-            &packet,
-            &entered,
-            Verdict::IcmpToEndpoint,
-        )?;
-        let role = role_of_endpoint(flow.endpoint);
-        if !flow.is_masqueraded {
-            return self.untouched(Hook::Egress, role, &entered);
-        }
-        let told = error(known_as, flow.target(), flow.target(), known_as);
-        self.becomes(Hook::Egress, role, &entered, &told, Verdict::IcmpToEndpoint)
-    }
-
-    /// The flow of a talk, if its tuples are all its own, and whom its endpoint believes to talk to.
-    fn answered(&self, talk: &Talk) -> Option<(crate::reference::Flow, SocketAddr)> {
-        let flow = self.reference.flows.get(&talk.tuple())?;
-        let is_whole = self.reference.is_answered(flow) && self.reference.has_undo(flow);
-        let known_as = flow.known_as().filter(|_| is_whole)?;
-        Some((flow.clone(), known_as))
-    }
 }
 
 /// Which endpoint a packet was translated to, and the client's port there.
@@ -527,30 +389,4 @@ fn chosen(packet: &Frame, after: &[u8]) -> Outcome<(u8, u16)> {
             "{packet:?} becomes {from} -> {to}, which is no endpoint"
         )),
     }
-}
-
-fn role_of_client(who: u8) -> u32 {
-    if cast::is_inside(who) {
-        Device::PODS
-    } else {
-        Device::UPLINK
-    }
-}
-
-fn role_of_endpoint(number: u8) -> u32 {
-    if cast::is_here(number) {
-        Device::PODS
-    } else {
-        Device::UPLINK
-    }
-}
-
-/// Host or address unreachable.
-fn unreachable(is_v6: bool) -> (u8, u8) {
-    if is_v6 { (1, 3) } else { (3, 1) }
-}
-
-/// How much of a packet an error embeds: SCTP's checksum is over more than that, and cannot be mended.
-fn kept(proto: u8) -> usize {
-    if proto == SCTP { 8 } else { 100 }
 }

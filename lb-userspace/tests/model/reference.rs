@@ -12,133 +12,17 @@ use lb_common::verdict::Verdict;
 
 use crate::{
     cast,
-    packet::{SCTP, TCP, UDP, flag},
+    flow::{CONNECTION, Ends, Flow, LONGEST, Life, opens},
+    packet::{TCP, UDP, flag},
     rules::{self, Fate},
     state::Tuple,
     step::{Talk, To},
+    want::{Answer, Port, Want},
     world::World,
 };
 
 /// Seconds of silence after which a SYN is no retransmission (rule 79).
 const SYN_IDLE: u64 = 128;
-/// Seconds of silence that a flow survives: a connection that both sides have spoken on (rule 82), any other one, UDP
-/// with answers, UDP without; and after which it is surely over.
-const ESTABLISHED: u64 = 86_400;
-const CONNECTION: u64 = 60;
-const STREAM: u64 = 120;
-const UNREPLIED: u64 = 30;
-const LONGEST: u64 = 86_400;
-const LONGEST_UDP: u64 = 180;
-
-/// Whether a flow is still there. In between lie the timeouts of its states, which anybody may set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Life {
-    Alive,
-    Unsure,
-    Over,
-}
-
-/// A conversation, by what its client sends.
-#[derive(Clone, Debug)]
-pub struct Flow {
-    pub talk: Talk,
-    /// Service and the how manieth port of it; `None`: a direct one that got another port (rule 99).
-    service: Option<(u8, u32)>,
-    pub endpoint: u8,
-    endpoint_generation: u32,
-    /// The client's port at the endpoint.
-    pub port: u16,
-    /// Whether the client gets an address of the node, and which.
-    pub is_masqueraded: bool,
-    pub snat: Option<SocketAddr>,
-    /// TCP: something else than SYNs came from the client.
-    is_opened: bool,
-    /// Something came from the endpoint.
-    is_answered: bool,
-    /// TCP: the endpoint has another connection by this tuple.
-    is_taken: bool,
-    ends: Ends,
-    /// When the client spoke last.
-    sent: u64,
-    /// When either spoke last.
-    seen: u64,
-}
-
-/// How a connection ends.
-#[derive(Clone, Copy, Debug, Default)]
-struct Ends {
-    client: bool,
-    endpoint: bool,
-    reset: bool,
-}
-
-impl Ends {
-    fn note(&mut self, flags: u8, is_client: bool) {
-        let fin = flags & flag::FIN != 0;
-        self.client |= fin && is_client;
-        self.endpoint |= fin && !is_client;
-        self.reset |= flags & flag::RST != 0;
-    }
-
-    fn has_begun(self) -> bool {
-        self.reset || self.client || self.endpoint
-    }
-
-    fn is_closed(self) -> bool {
-        self.reset || self.client && self.endpoint
-    }
-}
-
-impl Flow {
-    pub fn client(&self) -> SocketAddr {
-        SocketAddr::new(self.talk.tuple().0.ip(), self.port)
-    }
-
-    pub fn target(&self) -> SocketAddr {
-        cast::target(self.endpoint, self.talk.is_v6)
-    }
-
-    /// The tuple of the answers on the client's side of the node.
-    pub fn reply(&self) -> Tuple {
-        (self.target(), self.client(), self.talk.proto)
-    }
-
-    /// Whom the endpoint believes to talk to.
-    pub fn known_as(&self) -> Option<SocketAddr> {
-        if self.is_masqueraded {
-            self.snat
-        } else {
-            Some(self.client())
-        }
-    }
-
-    /// Whether it keeps its tuples from others.
-    pub fn life(&self, now: u64) -> Life {
-        let (least, most) = match (self.talk.proto, self.is_opened && self.is_answered) {
-            (UDP, true) => (STREAM, LONGEST_UDP),
-            (UDP, false) => (UNREPLIED, LONGEST_UDP),
-            (_, true) if !self.ends.has_begun() => (ESTABLISHED, LONGEST),
-            _ => (CONNECTION, LONGEST),
-        };
-        let silence = now - self.seen;
-        if self.ends.is_closed() || silence > most {
-            Life::Over
-        } else if silence > least {
-            Life::Unsure
-        } else {
-            Life::Alive
-        }
-    }
-
-    /// What is counted for a packet to the endpoint, and for one from it.
-    pub fn verdicts(&self) -> [Verdict; 2] {
-        match self.service {
-            Some(_) => [Verdict::Dnat, Verdict::RevNat],
-            None => [Verdict::PortMoved; 2],
-        }
-    }
-}
-
 /// Who is answered by a tuple.
 #[derive(Clone, Copy, Debug)]
 struct Reply {
@@ -146,40 +30,6 @@ struct Reply {
     owner: Tuple,
     /// TCP: neither has the endpoint taken up the connection yet, nor the client gone on.
     awaits: bool,
-}
-
-/// Which port of a client's an endpoint may see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Port {
-    Own,
-    Another,
-    Any,
-}
-
-/// What must become of a packet of a client.
-#[derive(Clone, Debug)]
-pub enum Want {
-    /// It goes on in its flow.
-    Follows,
-    /// It begins a flow, to one of these endpoints of the Service.
-    Opens(u8, BTreeSet<u8>),
-    /// Direct, in the way of a flow: it gets another port.
-    Moves(u8),
-    Dropped(Verdict),
-    Refused(Verdict),
-    Untouched,
-    /// The rules do not say.
-    Unsure,
-}
-
-/// What must become of an endpoint's packet.
-#[derive(Clone, Copy, Debug)]
-pub enum Answer {
-    /// It is one to what this client has sent.
-    To(Tuple),
-    Untouched,
-    /// Whose it is depends on what the rules do not say.
-    Unsure,
 }
 
 #[derive(Default)]
@@ -196,21 +46,6 @@ pub struct Reference {
     moved: Option<u64>,
     /// Every tuple that some flow has had.
     pub reasons: HashSet<Tuple>,
-}
-
-/// TCP flags as a flow sees them: SCTP's chunks in the same words.
-pub fn flags_of(proto: u8, flags: u8) -> u8 {
-    match proto {
-        TCP => flags,
-        SCTP if flags & flag::RST != 0 => flag::RST,
-        SCTP if flags & flag::SYN != 0 => flags & (flag::SYN | flag::ACK),
-        SCTP => flag::ACK,
-        _ => 0,
-    }
-}
-
-fn opens(flags: u8) -> bool {
-    flags & (flag::SYN | flag::ACK) == flag::SYN
 }
 
 impl Reference {
@@ -438,13 +273,15 @@ impl Reference {
         if is_first && !flow.ends.is_closed() && flow.service.is_some() {
             let (key, awaits) = (flow.reply(), !flow.is_opened);
             let owner = talk.tuple();
-            let is_free = match self.replies.get(&key) {
-                Some(reply) => self.life(reply) == Life::Over,
-                None => true,
+            let other = self.replies.get(&key).filter(|it| it.owner != owner);
+            let owner = match other.map_or(Life::Over, |it| self.life(it)) {
+                Life::Alive => return,
+                // Nobody's that we know of.
+                Life::Unsure => key,
+                Life::Over => owner,
             };
-            if is_free {
-                self.replies.insert(key, Reply { owner, awaits });
-            }
+            let awaits = self.replies.get(&key).map_or(awaits, |it| it.awaits);
+            self.replies.insert(key, Reply { owner, awaits });
         }
     }
 

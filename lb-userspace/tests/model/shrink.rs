@@ -1,10 +1,20 @@
 //! Leaves out of a run that fails whatever it fails without.
 
-use crate::{
-    datapath::Datapath,
-    play::{Failure, Play},
-    step::Step,
-};
+use std::fmt;
+
+use crate::{datapath::Datapath, play::Play, step::Step};
+
+/// Where a run went wrong.
+pub struct Failure {
+    pub at: usize,
+    pub what: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
 
 /// A shorter run that fails, and how.
 pub fn run(

@@ -22,6 +22,7 @@ use lb_common::{
 };
 
 use crate::{
+    coverage,
     packet::{Frame, SCTP, TCP, UDP, verify},
     state::Flows,
     tables::Tables,
@@ -79,6 +80,12 @@ pub struct Kernel {
     pub devices: DeviceMap,
     verdicts: PerCpuArray<MapData, u64>,
     traffic: PerCpuArray<MapData, Traffic>,
+}
+
+impl Drop for Kernel {
+    fn drop(&mut self) {
+        coverage::leave(&self.verdicts());
+    }
 }
 
 /// The sizes most tests get by with.

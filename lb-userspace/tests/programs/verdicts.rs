@@ -10,6 +10,7 @@ use lb_common::{
 use crate::{
     kernel::{Egress, Hook, Ingress, Kernel},
     packet::{Frame, Net, both, flag},
+    unreached,
 };
 
 /// How a verdict is reached.
@@ -52,13 +53,9 @@ fn way(verdict: Verdict, net: &Net) -> Way {
             Way::Elsewhere("refusals::refusals_beyond_the_limit_are_dropped_and_counted")
         }
         Verdict::Unanswered => Way::By(Ingress, Frame::tcp(net.client, net.other_vip, flag::RST)),
-        Verdict::FlowTableFull => {
-            Way::None("an LRU table evicts the oldest entry rather than refuse a new one")
+        Verdict::FlowTableFull | Verdict::NotWritable => {
+            Way::None(unreached::reason(verdict).expect("a reason"))
         }
-        Verdict::NotWritable => Way::None(
-            "the parser has seen every byte that is written, and the packet of a test run is linear \
-             and not shared, so that writing needs no memory",
-        ),
         Verdict::NoLocalEndpoint => Way::By(Ingress, sent.to(net.stranger)),
         Verdict::UnknownPort => {
             let port = SocketAddr::new(net.vip.ip(), 81);

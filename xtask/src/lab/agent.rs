@@ -21,10 +21,10 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{Lab, interrupt, netns::Door, spawn};
+use super::{Lab, interrupt, netns::Door, patience::stretched, spawn, verdicts};
 
 /// How long an agent may take to serve, and to end when asked to.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 /// Lines of its log that an error about an agent shows.
 const TAIL: usize = 25;
 
@@ -69,6 +69,16 @@ impl AgentOptions {
             args: Vec::new(),
         })
     }
+}
+
+/// The binary of a version after this one (xtask builds it and sets `$DUOLB_NEXT_BIN`); `None`, with a line that says
+/// so, where nobody has built it.
+pub fn next_version() -> Option<PathBuf> {
+    let path = std::env::var_os("DUOLB_NEXT_BIN").map(PathBuf::from);
+    if path.is_none() {
+        eprintln!("skipped: DUOLB_NEXT_BIN is not set; use cargo xtask test");
+    }
+    path
 }
 
 /// An agent of one node; ends, by SIGKILL, when dropped.
@@ -159,6 +169,11 @@ impl Agent {
     /// Its further arguments, from the next start on.
     pub fn args_mut(&mut self) -> &mut Vec<String> {
         &mut self.options.args
+    }
+
+    /// Another binary, from the next start on.
+    pub fn set_duolb(&mut self, duolb: impl Into<PathBuf>) {
+        self.options.duolb = duolb.into();
     }
 
     /// Whether it runs.
@@ -272,7 +287,7 @@ impl Agent {
                 return Ok(());
             }
             self.check()?;
-            if start.elapsed() > patience {
+            if start.elapsed() > stretched(patience) {
                 let said = status.unwrap_or_else(|error| format!("{error:#}"));
                 bail!(
                     "agent on {} is not ready: {said}\n{}",
@@ -324,7 +339,7 @@ impl Agent {
         let timeout = |status: &mut Option<ExitStatus>| status.is_none();
         let wait = process
             .ended
-            .wait_timeout_while(process.lock(), PATIENCE, timeout);
+            .wait_timeout_while(process.lock(), stretched(PATIENCE), timeout);
         let (status, _) = wait.unwrap_or_else(PoisonError::into_inner);
         if let Some(status) = *status {
             return Some(status);
@@ -347,6 +362,10 @@ impl Agent {
 impl Drop for Agent {
     fn drop(&mut self) {
         self.kill();
+        // The maps outlive it.
+        if let Some(directory) = std::env::var_os("DUOLB_VERDICTS") {
+            verdicts::leave(self, directory.as_ref());
+        }
     }
 }
 

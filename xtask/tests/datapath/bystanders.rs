@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use socket2::{Domain, Protocol as Ip, Socket, Type};
+use xtask::lab::patience::stretched;
 use xtask::lab::{Addresses, Netns, Pod, Protocol, probe::Probe};
 
 use crate::support::{Cluster, need_datapath, pods_of, service::Service, stream::bytes};
@@ -30,7 +31,7 @@ pub fn ping_for(patience: Duration, netns: &Netns, to: IpAddr, length: usize) ->
         };
         let to = SocketAddr::new(to, 0);
         let mut socket = Socket::new(Domain::for_address(to), Type::DGRAM, Some(protocol))?;
-        socket.set_read_timeout(Some(patience))?;
+        socket.set_read_timeout(Some(stretched(patience)))?;
         socket.connect(&to.into())?;
         let payload = bytes(length);
         let request = [&[kind, 0, 0, 0, 0, 0, 0, 1][..], &payload].concat();
@@ -69,7 +70,7 @@ fn cast(
         socket.bind(&SocketAddr::new(any, group.port()).into())?;
         Ok(socket.into())
     })??;
-    receiving.set_read_timeout(Some(PATIENCE))?;
+    receiving.set_read_timeout(Some(stretched(PATIENCE)))?;
     from.run(|| -> Result<()> {
         let socket = Socket::new(Domain::for_address(group), Type::DGRAM, None)?;
         if group.is_ipv4() {

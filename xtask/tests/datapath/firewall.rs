@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use xtask::lab::patience::stretched;
 use xtask::lab::{Protocol, probe::Probe};
 
 use crate::support::{
@@ -130,7 +131,7 @@ fn a_datagram_socket_on_a_bridge_outlives_the_endpoints_pod() -> Result<()> {
         ["0.0.0.0:0", "[::]:0"].map(|any| UdpSocket::bind(any).unwrap())
     })?;
     for (socket, frontend) in sockets.iter().zip(service.frontends()) {
-        socket.set_read_timeout(Some(Duration::from_millis(500)))?;
+        socket.set_read_timeout(Some(stretched(Duration::from_millis(500))))?;
         is_answered(socket, frontend)?;
         is_answered(socket, frontend)?;
     }

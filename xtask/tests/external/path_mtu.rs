@@ -4,7 +4,7 @@
 //! The fabric is the router on both sides of the node, as a node's default gateway is: it drops what comes back to it
 //! under its own address.
 
-use std::{io, net::IpAddr};
+use std::{io, net::IpAddr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use xtask::lab::{Netns, Protocol, probe::Probe};
@@ -23,6 +23,8 @@ const HERE: Frontend = Frontend::NodePort { node: 1 };
 const BULK: usize = 4 << 20;
 /// Fits in a frame, and not through the hop.
 const DATAGRAM: usize = 1350;
+/// Some are lost on purpose; a busy machine must not look like more.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 fn far() -> Numbered {
     let far = Endpoint::Pod {
@@ -101,7 +103,9 @@ fn datagrams(mode: Mode, narrow: &str, label: &str) -> Result<()> {
     for v6 in [false, true] {
         let to = service.socket(HERE, v6);
         let before = cluster.verdicts(1)?[label];
-        let probe = Probe::new(Protocol::Udp, to).length(DATAGRAM);
+        let probe = Probe::new(Protocol::Udp, to)
+            .length(DATAGRAM)
+            .timeout(PATIENCE);
         probe.run_in(outside).context("a datagram")?;
         if label == "icmp-to-client" {
             check_learnt(&cluster, outside, to.ip())?;

@@ -91,7 +91,12 @@ impl Injected {
         ensure!(!log.contains("panicked"), "{}", told());
         let outcome = if self.faulty.agent().is_running() {
             ended.with_context(told)?;
-            self.faulty.agent_mut().stop().with_context(told)?;
+            if kind == "sendto" {
+                // tokio tells itself of signals by it.
+                self.faulty.agent_mut().kill();
+            } else {
+                self.faulty.agent_mut().stop().with_context(told)?;
+            }
             match hit {
                 Some(_) => Outcome::Serves,
                 None => Outcome::NotReached,
@@ -105,11 +110,31 @@ impl Injected {
         Ok(outcome)
     }
 
-    /// Fails every `step`-th call of `kind` in turn under traffic, till no start has so many.
-    fn sweep(&mut self, kind: &str, first: usize, step: usize, streams: &Streams) -> Result<()> {
+    /// The numbers of those of the main thread's calls of bpf(2) in a start without faults that have these words.
+    fn find_calls(&mut self, words: &str) -> Result<Vec<usize>> {
+        fs::write(&self.inject, "-e trace=bpf")?;
+        self.faulty.agent_mut().start()?;
+        self.faulty.agent().wait_ready()?;
+        self.faulty.agent_mut().stop()?;
+        fs::remove_file(&self.inject)?;
+        let trace = fs::read_to_string(&self.trace)?;
+        let main = trace.split_whitespace().next().context("no call")?;
+        let calls = trace.lines().filter(|line| line.starts_with(main));
+        let numbered = (1..).zip(calls);
+        let found = numbered.filter(|(_, line)| line.contains(words));
+        Ok(found.map(|(n, _)| n).collect())
+    }
+
+    /// Fails these calls of `kind` in turn under traffic, till no start has so many.
+    fn sweep(
+        &mut self,
+        kind: &str,
+        calls: impl Iterator<Item = usize>,
+        streams: &Streams,
+    ) -> Result<()> {
         let before = self.faulty.dump()?;
         let (mut served, mut ended) = (0, 0);
-        for (time, n) in (first..MOST).step_by(step).enumerate() {
+        for (time, n) in calls.enumerate() {
             let error = ERRORS[time % ERRORS.len()];
             match self.fail(kind, error, n)? {
                 Outcome::NotReached => break,
@@ -146,14 +171,21 @@ impl Injected {
     }
 }
 
-/// The calls of a restart fail, under traffic.
+/// The calls of a restart fail, under traffic; those that exchange the programs of links in any case.
 fn restarts(kinds: &[(&str, usize)], step: usize) -> Result<()> {
     let mut injected = Injected::start()?;
     let (pins, dump) = (injected.faulty.pins(), injected.faulty.dump()?);
     injected.faulty.agent_mut().stop()?;
+    let updates = injected.find_calls("BPF_LINK_UPDATE")?;
     let streams = injected.faulty.stream()?;
+    // Those of cgroups come first, then those of devices.
+    let some = updates
+        .iter()
+        .copied()
+        .step_by(updates.len().div_ceil(3).max(1));
+    injected.sweep("bpf", some.chain(updates.last().copied()), &streams)?;
     for (kind, first) in kinds {
-        injected.sweep(kind, *first, step, &streams)?;
+        injected.sweep(kind, (*first..MOST).step_by(step), &streams)?;
     }
     injected.check_sound(&pins)?;
     ensure!(injected.faulty.dump()? == dump);
@@ -181,7 +213,7 @@ fn first_starts(step: usize) -> Result<()> {
 #[test]
 fn a_failing_call_of_bpf_ends_or_delays_a_restart_and_no_traffic() -> Result<()> {
     needs_root!();
-    restarts(&[("bpf", 5)], 37)
+    restarts(&[("bpf", 5)], 47)
 }
 
 #[test]

@@ -31,6 +31,10 @@ pub struct AgentArguments {
     pub service_cluster_ip_range: OptionalCidrs,
     #[command(flatten)]
     pub datapath: DatapathArguments,
+    /// When all is served for the first time, remove what kube-proxy has left: its nftables tables and iptables
+    /// chains; with --cleanup, at once
+    #[arg(long, help_heading = "Configuration")]
+    pub cleanup_kube_proxy: bool,
     /// Service ports that have traffic metrics of their own, by id; the others are summed up as one
     #[arg(
         long,

@@ -43,7 +43,7 @@ pub(super) fn is_gone(error: &(dyn Error + 'static)) -> bool {
 }
 
 /// The number of the kernel's error at the bottom of a chain.
-pub(super) fn find_errno(error: &(dyn Error + 'static)) -> Option<i32> {
+pub(in crate::datapath) fn find_errno(error: &(dyn Error + 'static)) -> Option<i32> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(io) = error.downcast_ref::<io::Error>()
