@@ -196,7 +196,9 @@ impl Director {
     /// All services as they should be now.
     pub(super) fn desired(&self) -> Vec<Service> {
         let history = self.scene.history();
-        let all = NUMBERS.filter_map(|number| history.newest(number).cloned());
+        let all = NUMBERS
+            .into_iter()
+            .filter_map(|number| history.newest(number).cloned());
         all.collect()
     }
 

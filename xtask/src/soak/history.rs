@@ -86,7 +86,7 @@ impl History {
             versions.retain(|(span, _)| !span.until.is_some_and(past));
         }
         self.excuses
-            .retain(|excuse| !excuse.span.until.is_some_and(|until| until + MEMORY < now));
+            .retain(|excuse| excuse.span.until.is_none_or(|until| until + MEMORY >= now));
     }
 
     /// The newest version.

@@ -20,6 +20,9 @@ const MORE_MEMORY: u64 = 12 << 20;
 /// How many more files.
 const MORE_FILES: usize = 8;
 
+/// Objects of bpf(2) by their ids.
+type Objects = BTreeSet<(KernelObject, u32)>;
+
 /// One look at one agent.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Sample {
@@ -39,7 +42,7 @@ pub(super) struct Sample {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Resources {
     nodes: BTreeMap<String, Vec<Sample>>,
-    ids: BTreeSet<(KernelObject, u32)>,
+    ids: Objects,
 }
 
 impl Resources {
@@ -117,7 +120,7 @@ impl Resources {
 }
 
 /// Memory, files and objects of a process.
-fn read(pid: u32) -> io::Result<(u64, usize, BTreeSet<(KernelObject, u32)>)> {
+fn read(pid: u32) -> io::Result<(u64, usize, Objects)> {
     let statm = fs::read_to_string(format!("/proc/{pid}/statm"))?;
     let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok());
     let memory: u64 = pages.unwrap_or(0u64) * PAGE;

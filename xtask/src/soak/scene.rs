@@ -166,7 +166,7 @@ impl Scene {
     ) -> Option<(Call, Fate)> {
         let history = self.history();
         for _ in 0..50 {
-            let number = service.unwrap_or_else(|| random.between(1, NUMBERS.count() + 1) as u8);
+            let number = service.unwrap_or_else(|| *random.one(&NUMBERS));
             if service.is_none() && number == STICKY {
                 continue;
             }
