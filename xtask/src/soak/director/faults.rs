@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Director;
 use crate::{
     lab::interrupt,
-    soak::{history::Whose, stage::NODES, stray},
+    soak::{history::Whose, judge::PASSING, stage::NODES, stray},
 };
 
 /// How long a flow may suffer from packets that were lost: TCP waits twice as long each time.
@@ -89,8 +89,11 @@ pub(super) fn devices(director: &mut Director) -> Result<()> {
 pub(super) fn addresses(director: &mut Director) -> Result<()> {
     let node = director.node();
     let host = director.stage.lab.node(node);
-    let all = ["172.19.0.1/32", "172.19.0.2/32", "fd00:172:19::1/128"];
-    let lines = |verb: &str| all.map(|ip| format!("addr {verb} {ip} dev lo\n")).concat();
+    let lines = |verb: &str| {
+        PASSING
+            .map(|ip| format!("addr {verb} {ip} dev lo\n"))
+            .concat()
+    };
     director.stage.lab.ip(host, &lines("add"))?;
     director.pause(500, 3000);
     let host = director.stage.lab.node(node);
