@@ -337,9 +337,15 @@ pub fn is_taken_formerly<A: Tables>(key: &FlowKey<A>) -> bool {
 /// Inserts a flow's entry unless there is one.
 #[inline(always)]
 pub fn insert_flow<A: Tables>(key: &FlowKey<A>, flow: &Flow<A>) -> Result<(), Refused> {
-    store(key, flow, u64::from(BPF_NOEXIST))?;
+    insert_uncounted(key, flow)?;
     count_inserted::<A>();
     Ok(())
+}
+
+/// Likewise, where the stack has no room to count it: the caller does.
+#[inline(always)]
+pub fn insert_uncounted<A: Tables>(key: &FlowKey<A>, flow: &Flow<A>) -> Result<(), Refused> {
+    store(key, flow, u64::from(BPF_NOEXIST))
 }
 
 /// Inserts or overwrites a flow's entry.
@@ -385,9 +391,9 @@ pub fn remove_flow<A: Tables>(key: &FlowKey<A>) {
     }
 }
 
-// Not inlined, for the sake of what stands beside every packet's way.
+/// Counts an entry of [`insert_uncounted`]. Not inlined, for the sake of what stands beside every packet's way.
 #[inline(never)]
-fn count_inserted<A: Tables>() {
+pub fn count_inserted<A: Tables>() {
     count_churn::<A>(|churn| churn.inserted += 1);
 }
 

@@ -131,7 +131,8 @@ fn move_port<A: Tables>(packet: &Transport<A>, now: u32) -> Step<()> {
         &mut flow,
         packet.tuple.hash(config::hash_seed()),
         true,
-    )?;
+    )
+    .count::<A>()?;
     maps::put_flow(&packet.tuple, &flow).map_err(|_| Verdict::FlowTableFull)?;
     Ok(())
 }
