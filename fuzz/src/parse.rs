@@ -4,7 +4,7 @@ use lb_common::{
     address::{V4, V6},
     cursor::Cursor,
     ip::Ip,
-    parse::{Packet, parse, parse_icmp_error, parse_l2},
+    parse::{Packet, parse, parse_echo, parse_icmp_error, parse_l2},
 };
 
 pub fn run(data: &[u8]) {
@@ -44,6 +44,10 @@ fn family<A: Ip>(data: &[u8], l3: u16) {
             assert!(error.end >= u32::from(error.inner_l4) + 4, "{error:?}");
             let ports = ports(data, error.inner_l4);
             assert_eq!(ports, Some((error.inner.sport, error.inner.dport)));
+        }
+        Some(Packet::Piece) => {
+            let _ = A::parse_piece(&cursor, l3);
+            let _ = parse_echo::<A>(&cursor, l3);
         }
         None => {}
     }

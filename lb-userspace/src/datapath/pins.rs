@@ -19,8 +19,6 @@ use std::{
 
 use lb_common::tables::SCHEMA_VERSION;
 use nix::{
-    errno::Errno,
-    fcntl::{Flock, FlockArg},
     mount::{MsFlags, mount},
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
@@ -43,7 +41,7 @@ pub struct Pins {
 /// While it lives, no other agent uses the directory, of whatever version.
 #[derive(Debug)]
 pub struct Lock {
-    _files: Vec<Flock<fs::File>>,
+    _files: Vec<fs::File>,
 }
 
 impl Pins {
@@ -115,7 +113,7 @@ impl Pins {
         })
     }
 
-    fn lock_dir(&self, path: PathBuf) -> Result<Flock<fs::File>, DatapathError> {
+    fn lock_dir(&self, path: PathBuf) -> Result<fs::File, DatapathError> {
         let at = |source| DatapathError::Pin {
             path: path.clone(),
             source,
@@ -143,20 +141,20 @@ impl Pins {
         })
     }
 
-    fn try_lock(&self, path: &Path) -> io::Result<Flock<fs::File>> {
+    // The locks of std are those of flock(2), and are given back when the file is closed.
+    fn try_lock(&self, path: &Path) -> io::Result<fs::File> {
         let file = fs::File::open(path)?;
-        let shared = Flock::lock(file, FlockArg::LockSharedNonblock).map_err(|(_, error)| error)?;
+        file.try_lock_shared()?;
         forget_agent(self);
-        shared.relock(FlockArg::LockExclusiveNonblock)?;
-        Ok(shared)
+        file.try_lock()?;
+        Ok(file)
     }
 
     /// Whether an agent is running on this directory.
     pub fn is_locked(&self) -> bool {
         // Shared, so that two who ask do not take each other for an agent.
-        let ask = |file| Flock::lock(file, FlockArg::LockSharedNonblock);
-        let asked = fs::File::open(self.dir()).map(ask);
-        matches!(asked, Ok(Err((_, Errno::EWOULDBLOCK))))
+        let asked = fs::File::open(self.dir()).map(|file| file.try_lock_shared());
+        matches!(asked, Ok(Err(fs::TryLockError::WouldBlock)))
     }
 
     /// Removes every pin and the directories, and the mount point's contents of ours only.
