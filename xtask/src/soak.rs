@@ -6,7 +6,7 @@
 //! left: no entry, no memory, no object in the kernel.
 //!
 //! ```text
-//!   traffic: datagram, stream     what clients do           \
+//!   traffic, worker: datagram, stream, echo   what clients do  \
 //!   director: changes, restarts, faults   what happens        > scene: history (what was true when), ledger
 //!   judge     what the rules say of an answer               /
 //!   stray, resources, ending      what nobody should see, hold, or leave -> report
@@ -29,6 +29,7 @@ mod stage;
 mod stray;
 mod stream;
 mod traffic;
+mod worker;
 
 use std::{
     fs,

@@ -3,24 +3,21 @@
 //! A thread of its own starts each agent and waits for it: the kernel kills a child when the thread that
 //! started it ends, so that thread must live as long as the agent.
 
+mod process;
+
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Condvar, Mutex, PoisonError, mpsc},
+    process::{Command, ExitStatus, Stdio},
+    sync::{Arc, PoisonError, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
-use nix::{
-    sys::{
-        signal::{Signal, kill},
-        wait::{Id, WaitPidFlag, waitid},
-    },
-    unistd::Pid,
-};
+use nix::sys::signal::Signal;
 
+use self::process::Process;
 use super::{Lab, interrupt, netns::Door, patience::stretched, spawn, verdicts};
 
 /// How long an agent may take to serve, and to end when asked to.
@@ -90,14 +87,6 @@ pub struct Agent {
     bpffs: PathBuf,
     log: PathBuf,
     process: Option<Arc<Process>>,
-}
-
-/// A child that another thread waits for.
-#[derive(Debug)]
-struct Process {
-    pid: Pid,
-    status: Mutex<Option<ExitStatus>>,
-    ended: Condvar,
 }
 
 impl Lab {
@@ -365,42 +354,6 @@ impl Drop for Agent {
         // The maps outlive it.
         if let Some(directory) = std::env::var_os("DUOLB_VERDICTS") {
             verdicts::leave(self, directory.as_ref());
-        }
-    }
-}
-
-impl Process {
-    fn of(child: &Child) -> Self {
-        let pid = i32::try_from(child.id()).expect("process ids are positive and below 2^22");
-        Self {
-            pid: Pid::from_raw(pid),
-            status: Mutex::new(None),
-            ended: Condvar::new(),
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<ExitStatus>> {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits without reaping, so that the process id stays its own until the lock is held.
-    fn wait(&self, mut child: Child) {
-        while waitid(
-            Id::Pid(self.pid),
-            WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT,
-        )
-        .is_err()
-        {}
-        let mut status = self.lock();
-        *status = child.wait().ok();
-        drop(status);
-        self.ended.notify_all();
-    }
-
-    fn signal(&self, signal: Signal) {
-        let status = self.lock();
-        if status.is_none() {
-            let _ = kill(self.pid, signal); // a zombie takes it as well
         }
     }
 }
