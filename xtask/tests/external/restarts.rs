@@ -81,7 +81,7 @@ fn lose_nothing(
     for Party { who, streams, .. } in parties {
         for (name, done) in streams.finish()? {
             let what = || format!("from {who}: {name}: {done:?}");
-            ensure!(done.lost == 0 && done.rounds > 20, "{}", what());
+            ensure!(done.is_whole(20), "{}", what());
             ensure!(
                 done.slowest < stretched(Duration::from_secs(1)),
                 "{}",

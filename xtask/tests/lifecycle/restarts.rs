@@ -77,10 +77,7 @@ fn lose_nothing(mut lab: Lab) -> Result<()> {
     let mut stalled = false;
     for streams in streams {
         for (name, done) in streams.finish()? {
-            ensure!(
-                done.lost == done.late && done.rounds > 100,
-                "{name}: {done:?}"
-            );
+            ensure!(done.is_whole(100), "{name}: {done:?}");
             ensure!(
                 done.slowest < stretched(Duration::from_secs(1)),
                 "{name}: {done:?}"

@@ -29,6 +29,13 @@ pub(crate) struct Done {
     pub(crate) slowest: Duration,
 }
 
+impl Done {
+    /// Whether all was answered, in the end, and more than `rounds` times.
+    pub(crate) fn is_whole(&self, rounds: u64) -> bool {
+        self.lost == self.late && self.rounds > rounds
+    }
+}
+
 /// Streams that run until they are told to stop.
 pub(crate) struct Streams {
     stop: Arc<AtomicBool>,
