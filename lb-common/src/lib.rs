@@ -24,6 +24,7 @@ pub mod join;
 pub mod opaque;
 pub mod parse;
 pub mod pieces;
+pub mod problem;
 pub mod reply;
 pub mod tables;
 pub mod translate;

@@ -10,7 +10,7 @@
 
 use lb_common::{
     flow::{Flow, FlowKey},
-    ip::{Ip, Side},
+    ip::Side,
     parse::Transport,
     pieces::{Piece, Pieces},
     verdict::Verdict,

@@ -1,4 +1,6 @@
 //! The context of a TC program: the only file that calls the kernel's packet helpers.
+//!
+//! Long because: what they do to a packet, and leave of what was known of it, is to be read side by side.
 
 use core::ffi::c_void;
 

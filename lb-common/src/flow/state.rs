@@ -145,6 +145,10 @@ pub const fn timeout_index(proto: u32, flags: u16) -> usize {
 }
 
 /// A protocol and flags with that index.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "six bits, spread over sixteen"
+)]
 const fn indexed(index: usize) -> (u32, u16) {
     let proto = if index & 1 << 5 == 0 {
         proto::TCP as u32

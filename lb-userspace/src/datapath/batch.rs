@@ -179,6 +179,9 @@ fn read_chunks<K: Pod, V: Pod>(
     Ok(())
 }
 
+/// Keys and their values, side by side.
+pub type Chunk<'a, K, V> = (&'a [K], &'a [V]);
+
 /// A way through a map, piece by piece. Elements may be removed on the way. What others change meanwhile may be seen
 /// or not.
 pub(super) struct Walk<K, V> {
@@ -206,7 +209,7 @@ impl<K: Pod, V: Pod> Walk<K, V> {
     pub(super) fn next(
         &mut self,
         map: &impl Batched<K, V>,
-    ) -> Result<Option<(&[K], &[V])>, MapError> {
+    ) -> Result<Option<Chunk<'_, K, V>>, MapError> {
         if self.is_done {
             return Ok(None);
         }

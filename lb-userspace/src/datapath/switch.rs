@@ -11,7 +11,7 @@
 //!           exchange programs again
 //! ```
 //!
-//! The agent may die anywhere: see [`super::generations`] for what the next one makes of it. What is copied serves as it
+//! The agent may die anywhere: see `generations` for what the next one makes of it. What is copied serves as it
 //! is, so that nothing here waits for the API server (rule 5): between two versions values only grow at their end.
 
 use std::{collections::BTreeMap, io};

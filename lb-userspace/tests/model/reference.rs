@@ -32,6 +32,9 @@ struct Reply {
     awaits: bool,
 }
 
+/// Which endpoint a client of a service port has, and when it last opened a flow.
+type Affinities = HashMap<(SocketAddr, u8, u8), (u8, u32, u32, u64)>;
+
 #[derive(Default)]
 pub struct Reference {
     pub world: World,
@@ -41,7 +44,7 @@ pub struct Reference {
     /// Who gets the answers that go to an address of the node.
     undos: HashMap<Tuple, Tuple>,
     /// By client, Service and protocol: endpoint, the how manieth, of the how manieth port, since when.
-    affinity: HashMap<(SocketAddr, u8, u8), (u8, u32, u32, u64)>,
+    affinity: Affinities,
     /// When a moved connection was last heard of.
     moved: Option<u64>,
     /// Every tuple that some flow has had.

@@ -217,8 +217,9 @@ fn both_entries_tell_the_same_state() {
     use lb_common::flow::state::State::{
         self, CloseWait, Closed, Established, Stream, SynSent, Unreplied,
     };
+    type Step = (Hook, u8, State);
     let ack = flag::ACK;
-    let steps: &[(u8, &[(Hook, u8, State)])] = &[
+    let steps: &[(u8, &[Step])] = &[
         (
             TCP,
             &[

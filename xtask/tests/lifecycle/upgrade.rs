@@ -146,7 +146,7 @@ fn change_sizes(lab: &mut Lab, go_on: &dyn Fn(&Lab) -> Result<()>) -> Result<()>
             if let Some(wanted) = sizes.first().and_then(|size| size.split('=').nth(1)) {
                 let flows = flows.context("no size of FLOWS_V4")?;
                 ensure!(
-                    flows.to_string() == wanted,
+                    flows.as_u64() == wanted.parse().ok(),
                     "{node}: {flows} flows, {wanted} wanted"
                 );
             }

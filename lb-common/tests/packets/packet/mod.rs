@@ -3,6 +3,8 @@
 //! Headers are written byte by byte after the RFCs and checksums come from etherparse, so that nothing
 //! of what is tested takes part: a translated packet must equal, in every byte, the one that is built
 //! anew with the other addresses. Shared by lb-common's tests and the program tests of lb-userspace.
+//!
+//! Long because: every kind of packet there is, is one type, which its builders and its bytes are to be read beside.
 
 mod net;
 mod sums;

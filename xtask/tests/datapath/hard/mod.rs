@@ -25,10 +25,31 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The port of endpoints that the lab does not serve, so that a test has it.
 const OWN_PORT: u16 = 9090;
 
+/// A socket of the test's own at `at`. A process that another test starts at this moment still has, until it becomes
+/// another program, the sockets that this one has closed.
+fn bound<T: Send>(
+    netns: &Netns,
+    at: SocketAddr,
+    bind: impl Fn(SocketAddr) -> io::Result<T> + Sync,
+) -> Result<T> {
+    let start = Instant::now();
+    let bind = &bind;
+    let bind = || loop {
+        match bind(at) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse && start.elapsed() < PATIENCE =>
+            {
+                thread::sleep(Duration::from_millis(5));
+            }
+            result => return result,
+        }
+    };
+    netns.run(bind)?.with_context(|| format!("bind to {at}"))
+}
+
 /// A listener of the test's own in a pod.
 fn listen(netns: &Netns, at: SocketAddr) -> Result<TcpListener> {
-    let listener = netns.run(|| TcpListener::bind(at))?;
-    let listener = listener.with_context(|| format!("listen at {at}"))?;
+    let listener = bound(netns, at, TcpListener::bind)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }

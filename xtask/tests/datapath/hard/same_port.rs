@@ -6,11 +6,11 @@ use std::net::{SocketAddr, UdpSocket};
 use anyhow::{Context as _, Result, ensure};
 use xtask::lab::Netns;
 
-use super::{OWN_PORT, PATIENCE};
+use super::{OWN_PORT, PATIENCE, bound};
 use crate::support::{Cluster, need_datapath, pods_of, service::Service};
 
 fn bind(netns: &Netns, at: SocketAddr) -> Result<UdpSocket> {
-    let socket = netns.run(|| UdpSocket::bind(at))??;
+    let socket = bound(netns, at, UdpSocket::bind)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     Ok(socket)
 }
