@@ -157,10 +157,12 @@ fn read(
         Some(other) if other != number => None,
         _ => {
             let said = String::from_utf8_lossy(&back[..back.len().min(80)]).into_owned();
-            Some(Outcome::Wrong(format!(
-                "{from} answered {hello:?}, {} bytes: {said:?}",
-                back.len()
-            )))
+            let why = format!("{from} answered {hello:?}, {} bytes: {said:?}", back.len());
+            Some(if back == payload {
+                Outcome::Untranslated(why)
+            } else {
+                Outcome::Wrong(why)
+            })
         }
     }
 }
@@ -200,7 +202,7 @@ mod tests {
             let answer = [b"pod-1-10/8001 192.0.2.10:5\n", back].concat();
             read(&call, 7, &mine, &answer, from.parse().unwrap())
         };
-        let is_wrong = |said| matches!(said, Some(Outcome::Wrong(_)));
+        let is_wrong = |said| matches!(said, Some(Outcome::Wrong(_) | Outcome::Untranslated(_)));
         assert!(matches!(
             said(&mine, "10.96.1.1:80"),
             Some(Outcome::Answered { .. })

@@ -12,6 +12,8 @@ use std::{
 
 use super::service::Service;
 
+/// The excuse of who removes all flows at once: not only are packets lost, answers come that nobody translates.
+pub(super) const FLUSHED: &str = "the flow tables were flushed";
 /// How long a version may still be seen after its successor has settled.
 const GRACE: Duration = Duration::from_secs(5);
 /// How long what has passed is remembered: longer than any flow waits.

@@ -6,7 +6,10 @@ use std::{
     time::Instant,
 };
 
-use super::{history::History, service::address};
+use super::{
+    history::{FLUSHED, History},
+    service::address,
+};
 use crate::lab::{
     Addresses, Protocol,
     reference::{Client, Fate, Frontend, Seen, Surroundings},
@@ -67,8 +70,12 @@ pub(super) enum Outcome {
     Silent,
     /// The client's own kernel said that it may not.
     Denied,
+    /// The kernel ended the socket: so the agent has it do with one of the node's own processes whose endpoint has left.
+    Aborted,
     /// It ended otherwise.
     Failed(String),
+    /// What was sent came back, but not from where it was sent to.
+    Untranslated(String),
     /// What came back is not what was sent, or not from where it was sent to.
     Wrong(String),
 }
@@ -115,6 +122,15 @@ pub(super) fn judge(
     }
     let is_right = match outcome {
         Outcome::Wrong(why) => return Sentence::Wrong(why.clone()),
+        // An answer that was on its way when its flow was forgotten.
+        Outcome::Untranslated(why) => match history.excuse_for(call.service, None, begin, end) {
+            Some(reason) if reason == FLUSHED => return Sentence::Excused(reason),
+            _ => return Sentence::Wrong(why.clone()),
+        },
+        Outcome::Aborted => {
+            let is_host = matches!(call.client, Client::Host { .. });
+            is_host && call.protocol == Protocol::Udp && fates.len() > 1
+        }
         Outcome::Answered { who, seen } => {
             let mut complaints = BTreeSet::new();
             for (service, fate) in &fates {
@@ -185,7 +201,7 @@ mod tests {
     use super::*;
     use crate::{
         lab::reference::{Endpoint, Policy},
-        soak::service::Service,
+        soak::{history::Whose, service::Service},
     };
 
     const AROUND: Surroundings = Surroundings {
@@ -212,7 +228,17 @@ mod tests {
             history.write(at(from), 1, service);
             history.settle(at(from + 10));
         }
-        let call = Call {
+        judge(
+            &history,
+            &AROUND,
+            &call(),
+            (at(seconds[0]), at(seconds[1])),
+            outcome,
+        )
+    }
+
+    fn call() -> Call {
+        Call {
             client: Client::Pod {
                 node: 1,
                 number: 100,
@@ -223,14 +249,7 @@ mod tests {
             protocol: Protocol::Tcp,
             to: "10.96.1.1:80".parse().unwrap(),
             port: 0,
-        };
-        judge(
-            &history,
-            &AROUND,
-            &call,
-            (at(seconds[0]), at(seconds[1])),
-            outcome,
-        )
+        }
     }
 
     fn answer(who: &str, seen: &str) -> Outcome {
@@ -274,6 +293,46 @@ mod tests {
             "pod-1-10/8001",
             own
         ));
+    }
+
+    #[test]
+    fn an_answer_from_the_endpoint_itself_is_wrong_unless_the_flows_were_just_flushed() {
+        let (start, call) = (Instant::now(), call());
+        let outcome = Outcome::Untranslated("10.244.1.10:8001 answered".to_owned());
+        let mut history = History::default();
+        let span = (start, start + Duration::from_secs(1));
+        let said = |history: &History| judge(history, &AROUND, &call, span, &outcome);
+        assert!(matches!(said(&history), Sentence::Wrong(_)));
+        history.excuse(start, "an uplink was down", Whose::All);
+        assert!(matches!(said(&history), Sentence::Wrong(_)));
+        let mut history = History::default();
+        history.excuse(start, FLUSHED, Whose::All);
+        assert_eq!(said(&history), Sentence::Excused(FLUSHED));
+    }
+
+    #[test]
+    fn a_socket_is_aborted_only_if_endpoints_changed_and_never_a_pods() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut history = History::default();
+        for (from, endpoints) in [(0, &[POD][..]), (100, &[])] {
+            let service = Service::new(1, Policy::Cluster, endpoints);
+            history.write(at(from), 1, Some(service));
+            history.settle(at(from + 10));
+        }
+        let is_right = |client, seconds: u64| {
+            let call = Call {
+                client,
+                protocol: Protocol::Udp,
+                ..call()
+            };
+            let span = (at(seconds), at(seconds + 2));
+            judge(&history, &AROUND, &call, span, &Outcome::Aborted) == Sentence::Right
+        };
+        let host = Client::Host { node: 1 };
+        assert!(is_right(host, 99));
+        assert!(!is_right(host, 20));
+        assert!(!is_right(call().client, 99));
     }
 
     #[test]

@@ -194,6 +194,7 @@ pub(super) fn outcome(error: &io::Error) -> Outcome {
         io::ErrorKind::ConnectionRefused => Outcome::Refused,
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => Outcome::Silent,
         io::ErrorKind::PermissionDenied => Outcome::Denied,
+        io::ErrorKind::ConnectionAborted => Outcome::Aborted,
         io::ErrorKind::InvalidData => Outcome::Wrong(error.to_string()),
         _ => Outcome::Failed(error.to_string()),
     }

@@ -8,7 +8,12 @@ use serde_json::{Value, json};
 use super::Director;
 use crate::{
     lab::interrupt,
-    soak::{history::Whose, judge::PASSING, stage::NODES, stray},
+    soak::{
+        history::{FLUSHED, Whose},
+        judge::PASSING,
+        stage::NODES,
+        stray,
+    },
 };
 
 /// How long a flow may suffer from packets that were lost: TCP waits twice as long each time.
@@ -128,11 +133,10 @@ pub(super) fn flush(director: &mut Director) -> Result<()> {
     }
     let node = director.node();
     director.note_strays()?;
-    let excuse = director.scene.history_mut().excuse(
-        Instant::now(),
-        "the flow tables were flushed",
-        Whose::All,
-    );
+    let excuse = director
+        .scene
+        .history_mut()
+        .excuse(Instant::now(), FLUSHED, Whose::All);
     let flush = ["conntrack", "flush", "--all"];
     let done = director.stage.lab.agent(node).duolb(&flush);
     director.scene.pause(AFTER / 2);
