@@ -19,24 +19,24 @@ use aya::{
 use nix::libc;
 
 /// `bpf_cmd` of linux/bpf.h.
-const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
+pub(super) const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
 /// What the kernel says where a kind of map has no batches; it is in no user-space header.
-const ENOTSUPP: i32 = 524;
+pub(super) const ENOTSUPP: i32 = 524;
 /// Elements that go out or come in by one syscall.
 const CHUNK: usize = 16_384;
 
 /// The part of `union bpf_attr` that the batch commands use.
 #[repr(C)]
-struct BatchAttr {
-    in_batch: u64,
-    out_batch: u64,
-    keys: u64,
-    values: u64,
-    count: u32,
-    map_fd: u32,
-    elem_flags: u64,
-    flags: u64,
+pub(super) struct BatchAttr {
+    pub(super) in_batch: u64,
+    pub(super) out_batch: u64,
+    pub(super) keys: u64,
+    pub(super) values: u64,
+    pub(super) count: u32,
+    pub(super) map_fd: u32,
+    pub(super) elem_flags: u64,
+    pub(super) flags: u64,
 }
 
 const _: () = assert!(size_of::<BatchAttr>() == 56);
@@ -250,21 +250,15 @@ impl<K: Pod, V: Pod> Walk<K, V> {
     }
 }
 
-/// One batch command. `attr.count` is the number of elements done, also after an error.
+/// One command of bpf(2).
 ///
 /// # Safety
-/// All pointers in `attr` are valid for as many elements as it says, of the sizes of the map.
-unsafe fn bpf(command: libc::c_long, attr: &mut BatchAttr) -> io::Result<()> {
+/// `T` is laid out as the part of `union bpf_attr` that the command reads, and what it points to is valid for the
+/// call: as many elements as it says, of the sizes of the map.
+pub(super) unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<()> {
     // SAFETY: the attribute is as long as it is said to be and lives through the call; the caller vouches
     // for what it points to.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            command,
-            &raw mut *attr,
-            size_of::<BatchAttr>(),
-        )
-    };
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attr, size_of::<T>()) };
     if result < 0 {
         Err(io::Error::last_os_error())
     } else {

@@ -15,13 +15,12 @@ use aya::{
 };
 use nix::libc;
 
+use super::batch::{BPF_MAP_LOOKUP_BATCH, BatchAttr, ENOTSUPP, bpf};
+
 /// `bpf_cmd` of linux/bpf.h.
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 const BPF_MAP_GET_NEXT_KEY: libc::c_long = 4;
-const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
-/// What the kernel says where a kind of map has no batches; it is in no user-space header.
-const ENOTSUPP: i32 = 524;
 /// Elements that come in by one syscall: more than a bucket of a hash ever has.
 const CHUNK: usize = 4096;
 
@@ -35,20 +34,7 @@ struct ElementAttr {
     flags: u64,
 }
 
-/// The part of `union bpf_attr` that batch commands use.
-#[repr(C)]
-struct BatchAttr {
-    in_batch: u64,
-    out_batch: u64,
-    keys: u64,
-    values: u64,
-    count: u32,
-    map_fd: u32,
-    elem_flags: u64,
-    flags: u64,
-}
-
-const _: () = assert!(size_of::<ElementAttr>() == 32 && size_of::<BatchAttr>() == 56);
+const _: () = assert!(size_of::<ElementAttr>() == 32);
 
 /// Whether an entry that is there already is left as it is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -274,20 +260,4 @@ fn is_unknown(error: &io::Error) -> bool {
         error.raw_os_error(),
         Some(libc::EINVAL | libc::EOPNOTSUPP | ENOTSUPP)
     )
-}
-
-/// The system call.
-///
-/// # Safety
-/// `T` is laid out as the part of `union bpf_attr` that the command reads, and what it points to is valid for the
-/// call.
-unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<()> {
-    // SAFETY: the attribute is as long as it is said to be and lives through the call; the caller vouches for what
-    // it points to.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attr, size_of::<T>()) };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(())
-    }
 }
