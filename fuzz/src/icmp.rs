@@ -6,21 +6,17 @@ use lb_common::{
     cursor::Cursor,
     headers::ethertype,
     ip::{Ip, Side},
-    parse::{IcmpError, parse_icmp_error, parse_l2},
+    parse::{IcmpError, parse_icmp_error},
     translate::translate_icmp,
 };
 
 use super::{
     packet::verify,
-    translate::{CHOICE, target, translated},
+    translate::{split, target, translated},
 };
 
 pub fn run(data: &[u8]) {
-    let Some((choice, frame)) = data.split_at_checked(CHOICE) else {
-        return;
-    };
-    let mut bytes = frame.to_vec();
-    let Some(l2) = parse_l2(&Cursor::of(&mut bytes)) else {
+    let Some((choice, frame, l2)) = split(data) else {
         return;
     };
     match l2.ethertype {

@@ -11,7 +11,7 @@ use lb_common::{
     flow::FlowKey,
     headers::ethertype,
     ip::{Ip, Side},
-    parse::{Packet, Transport, parse, parse_l2},
+    parse::{L2, Packet, Transport, parse, parse_l2},
     translate::{Target, set_crc, set_transport_checksum, translate},
 };
 
@@ -21,11 +21,7 @@ use super::packet::verify;
 pub const CHOICE: usize = 21;
 
 pub fn run(data: &[u8]) {
-    let Some((choice, frame)) = data.split_at_checked(CHOICE) else {
-        return;
-    };
-    let mut bytes = frame.to_vec();
-    let Some(l2) = parse_l2(&Cursor::of(&mut bytes)) else {
+    let Some((choice, frame, l2)) = split(data) else {
         return;
     };
     match l2.ethertype {
@@ -33,6 +29,13 @@ pub fn run(data: &[u8]) {
         ethertype::IPV6 => family::<V6>(choice, frame, l2.payload),
         _ => {}
     }
+}
+
+/// The choice, the frame, and what of it is the link layer.
+pub fn split(data: &[u8]) -> Option<(&[u8], &[u8], L2)> {
+    let (choice, frame) = data.split_at_checked(CHOICE)?;
+    let l2 = parse_l2(&Cursor::of(&mut frame.to_vec()))?;
+    Some((choice, frame, l2))
 }
 
 /// What the bytes of choice say.
