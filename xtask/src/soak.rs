@@ -10,12 +10,14 @@
 //!   director: changes, restarts, faults   what happens        > scene: history (what was true when), ledger
 //!   judge     what the rules say of an answer               /
 //!   stray, resources, ending      what nobody should see, hold, or leave -> report
+//!   evidence  what it was like when something was wrong
 //! ```
 
 mod datagram;
 mod director;
 mod echo;
 mod ending;
+mod evidence;
 mod history;
 mod judge;
 mod ledger;
@@ -66,7 +68,8 @@ pub struct Args {
     setup: setup::Args,
 }
 
-/// Builds, soaks and reports; the report is also written to `target/soak/report.json`, with the agents' logs beside it.
+/// Builds, soaks and reports; the report is also written to `target/soak/report.json`, with the agents' logs
+/// beside it, and what was true of the nodes whenever something was wrong.
 ///
 /// # Errors
 /// If something cannot be made, or not all was well.
@@ -129,7 +132,8 @@ fn run(duolb: &Path, time: Duration, seed: u64, logs: &Path) -> Result<Report> {
         history.write(Instant::now(), service.number, Some(service));
     }
     let served = stage.served()?;
-    let scene = Arc::new(Scene::new(seed, stage::AROUND, served, history));
+    let witness = stage.witness(logs);
+    let scene = Arc::new(Scene::new(seed, stage::AROUND, served, history, witness));
     let mut director = Director::new(stage, Arc::clone(&scene));
     director.follow()?;
     let before = ending::fill(&director.stage)?;

@@ -23,7 +23,7 @@ pub(super) fn output(netns: &Netns, command: &[&str], input: &str) -> Result<Str
 }
 
 /// Runs `command` in the namespace of the calling thread.
-pub(super) fn output_here(command: &[&str], input: &str) -> Result<String> {
+pub(crate) fn output_here(command: &[&str], input: &str) -> Result<String> {
     let [program, args @ ..] = command else {
         bail!("no command")
     };

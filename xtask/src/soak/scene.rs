@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::{
+    evidence::Witness,
     history::History,
     judge::{self, Call, Outcome, Sentence},
     ledger::{Kind, Ledger},
@@ -65,11 +66,18 @@ pub(super) struct Scene {
     phases: Mutex<VecDeque<(Instant, String)>>,
     pids: Mutex<BTreeMap<&'static str, u32>>,
     is_over: AtomicBool,
+    witness: Witness,
 }
 
 impl Scene {
     /// Before anything has happened.
-    pub(super) fn new(seed: u64, around: Surroundings, served: Served, history: History) -> Self {
+    pub(super) fn new(
+        seed: u64,
+        around: Surroundings,
+        served: Served,
+        history: History,
+        witness: Witness,
+    ) -> Self {
         Self {
             seed,
             around,
@@ -79,6 +87,7 @@ impl Scene {
             phases: Mutex::default(),
             pids: Mutex::default(),
             is_over: AtomicBool::new(false),
+            witness,
         }
     }
 
@@ -226,10 +235,15 @@ impl Scene {
         sentence: Sentence,
     ) -> bool {
         let is_right = sentence == Sentence::Right;
-        let about = match is_right {
+        let mut about = match is_right {
             true => String::new(),
             false => format!("{about} [{}]", self.phases(begin)),
         };
+        if matches!(sentence, Sentence::Wrong(_) | Sentence::Lost(_))
+            && let Some(file) = self.witness.take(&format!("{about}: {sentence:?}"))
+        {
+            about += &format!(" ({file})");
+        }
         self.ledger().enter(kind, &about, sentence);
         is_right
     }

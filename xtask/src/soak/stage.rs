@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use super::{
     datagram::{self, Patience},
     echo,
+    evidence::Witness,
     judge::{Call, Outcome},
     random::Random,
     scene::Served,
@@ -130,6 +131,13 @@ impl Stage {
         NODES
             .iter()
             .try_for_each(|node| self.lab.agent(node).wait_ready_for(PATIENCE))
+    }
+
+    /// Who keeps in `dir` what it was like when something was wrong.
+    pub(super) fn witness(&self, dir: &Path) -> Witness {
+        let pins = NODES.map(|node| self.lab.agent(node).bpffs().to_owned());
+        let (duolb, dir) = (self.lab.dir().join("duolb"), dir.to_owned());
+        Witness::new(duolb, pins.into(), self.lab.prefix(), dir)
     }
 
     /// What of the traffic there is something for.
