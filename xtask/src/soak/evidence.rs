@@ -47,7 +47,9 @@ impl Witness {
             return None;
         }
         let name = name(number);
-        let text = self.look(about).unwrap_or_else(|error| format!("{error:#}"));
+        let text = self
+            .look(about)
+            .unwrap_or_else(|error| format!("{error:#}"));
         fs::write(self.dir.join(&name), text).ok()?;
         Some(name)
     }
