@@ -1,6 +1,6 @@
 //! Packets in pieces (rule 98): each goes where the first one went, or is dropped and counted, or is left alone.
 
-mod notes;
+pub mod notes;
 mod orders;
 mod reference;
 

@@ -3,7 +3,9 @@
 use std::{
     fs,
     net::{IpAddr, SocketAddr},
+    ops::{Deref, DerefMut},
     os::unix::fs::MetadataExt as _,
+    thread,
 };
 
 use aya::{
@@ -23,7 +25,9 @@ use lb_common::{
 
 use crate::{
     coverage,
+    fragments::notes::Notes,
     packet::{Frame, SCTP, TCP, UDP, verify},
+    spare,
     state::Flows,
     tables::Tables,
 };
@@ -73,18 +77,49 @@ pub struct Outcome {
     pub verdict: Option<Verdict>,
 }
 
+/// What a test has of the kernel.
 pub struct Kernel {
+    /// Only ever taken when it is given back.
+    loaded: Option<Loaded>,
+    /// What it was loaded with, if another test may have it afterwards.
+    reusable: Option<String>,
+}
+
+/// Programs and maps.
+pub struct Loaded {
     pub object: Object,
     pub tables: Tables,
     pub flows: Flows,
+    pub notes: Notes,
     pub devices: DeviceMap,
     verdicts: PerCpuArray<MapData, u64>,
     traffic: PerCpuArray<MapData, Traffic>,
+    pub maps: spare::Maps,
+}
+
+impl Deref for Kernel {
+    type Target = Loaded;
+
+    fn deref(&self) -> &Loaded {
+        self.loaded.as_ref().expect("not given back")
+    }
+}
+
+impl DerefMut for Kernel {
+    fn deref_mut(&mut self) -> &mut Loaded {
+        self.loaded.as_mut().expect("not given back")
+    }
 }
 
 impl Drop for Kernel {
     fn drop(&mut self) {
         coverage::leave(&self.verdicts());
+        if let Some(settings) = self.reusable.take()
+            && !thread::panicking()
+        {
+            let loaded = self.loaded.take().expect("not given back");
+            spare::give(settings, loaded);
+        }
     }
 }
 
@@ -123,6 +158,24 @@ impl Kernel {
     }
 
     pub fn load_with(settings: &Settings) -> Option<Self> {
+        // Larger ones are rare, and would take up the machine's memory.
+        if settings.sizes != SMALL {
+            return Self::load_alone(settings);
+        }
+        let key = format!("{settings:?}");
+        let mut kernel = match spare::take(&key) {
+            Some(loaded) => Self {
+                loaded: Some(loaded),
+                reusable: None,
+            },
+            None => Self::load_alone(settings)?,
+        };
+        kernel.reusable = Some(key);
+        Some(kernel)
+    }
+
+    /// Likewise with programs that no other test had or gets: for one that attaches them, or counts what they are.
+    pub fn load_alone(settings: &Settings) -> Option<Self> {
         // The owner of one's own entry in /proc is who one is.
         if fs::metadata("/proc/self").map_or(true, |own| own.uid() != 0) {
             eprintln!("skipped: loading BPF programs takes root");
@@ -133,13 +186,19 @@ impl Kernel {
             .unwrap()
             .load()
             .expect("the empty program loads");
-        Some(Self {
+        let loaded = Loaded {
+            maps: spare::Maps::open(&mut object),
             tables: Tables::take(&mut object),
             flows: Flows::take(&mut object),
+            notes: Notes::take(&mut object),
             devices: DeviceMap::take(&mut object).unwrap(),
             verdicts: object.take_map("VERDICTS").unwrap().try_into().unwrap(),
             traffic: object.take_map("TRAFFIC").unwrap().try_into().unwrap(),
             object,
+        };
+        Some(Self {
+            loaded: Some(loaded),
+            reusable: None,
         })
     }
 

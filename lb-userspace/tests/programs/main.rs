@@ -34,6 +34,7 @@ mod sctp;
 mod slots;
 mod snat;
 mod sockets;
+mod spare;
 mod stack;
 mod state;
 mod tables;

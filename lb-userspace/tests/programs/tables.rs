@@ -75,6 +75,12 @@ impl Tables {
         }
     }
 
+    /// Knows of nothing in them any more: they have been emptied.
+    pub fn forget(&mut self) {
+        (self.v4.slot_count, self.v4.endpoint_count) = (0, 0);
+        (self.v6.slot_count, self.v6.endpoint_count) = (0, 0);
+    }
+
     /// Writes a new range of slots with these endpoints of a service, which become [`READY`] if they were
     /// not known; returns its start.
     pub fn write_slots(&mut self, of: IpAddr, service: u32, endpoints: &[SocketAddr]) -> u32 {

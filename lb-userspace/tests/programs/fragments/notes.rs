@@ -64,7 +64,6 @@ fn nothing_is_left_of_a_packet_whose_pieces_have_all_passed() {
     let Some(mut kernel) = Kernel::load() else {
         return;
     };
-    let notes = Notes::take(&mut kernel.object);
     for net in both() {
         kernel.serve(net.vip, WEB, &[net.endpoint()]);
         let (sent, delivered) = datagram(net.client, net.vip, net.endpoint());
@@ -72,12 +71,17 @@ fn nothing_is_left_of_a_packet_whose_pieces_have_all_passed() {
         for at in 0..3 {
             let becomes = Becomes(&after[at], Verdict::Dnat);
             kernel.check("passes", Ingress, &pieces[at], becomes);
-            assert_eq!(notes.count(), usize::from(at < 2), "{} {at}", net.name);
+            assert_eq!(
+                kernel.notes.count(),
+                usize::from(at < 2),
+                "{} {at}",
+                net.name
+            );
         }
         let answer = long(UDP, net.endpoint(), net.client, 0);
         let told = answer.clone().from(net.vip);
         pass(&mut kernel, Egress, &answer, &told, Verdict::RevNat);
-        assert_eq!(notes.count(), 0, "{}", net.name);
+        assert_eq!(kernel.notes.count(), 0, "{}", net.name);
     }
 }
 
@@ -115,7 +119,6 @@ fn what_is_older_than_a_receiver_waits_is_not_believed() {
     let Some(mut kernel) = Kernel::load() else {
         return;
     };
-    let mut notes = Notes::take(&mut kernel.object);
     for net in both() {
         kernel.serve(net.vip, WEB, &[net.endpoint()]);
         kernel.tables.mark(net.vip.ip());
@@ -126,7 +129,7 @@ fn what_is_older_than_a_receiver_waits_is_not_believed() {
             let (pieces, after) = (sent.pieces(1, SIZE), delivered.pieces(1, SIZE));
             let becomes = Becomes(&after[0], Verdict::Dnat);
             kernel.check("first", Ingress, &pieces[0], becomes);
-            notes.age(ticks);
+            kernel.notes.age(ticks);
             let fate = if is_believed {
                 Becomes(&after[1], Verdict::Dnat)
             } else {

@@ -15,7 +15,7 @@ fn a_new_object_takes_the_links_over_and_leaves_one_of_each() {
             netns_cookie: netns::cookie().unwrap(),
             ..settings()
         };
-        let mut next = Kernel::load_with(&settings).unwrap();
+        let mut next = Kernel::load_alone(&settings).unwrap();
         for net in both() {
             node.kernel.serve(net.vip, WEB, &net.endpoints[..1]);
             next.serve(net.vip, WEB, &net.endpoints[1..2]);

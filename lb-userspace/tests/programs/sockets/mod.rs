@@ -62,7 +62,7 @@ fn on_node(name: &str, settings: &Settings, work: impl FnOnce(&mut Node) + Send)
                 netns_cookie: netns::cookie().unwrap(),
                 ..*settings
             };
-            let Some(mut kernel) = Kernel::load_with(&settings) else {
+            let Some(mut kernel) = Kernel::load_alone(&settings) else {
                 return;
             };
             let pins = Pins::new(format!("/sys/fs/bpf/duolb-{}-{name}", std::process::id()));
