@@ -30,9 +30,11 @@ macro_rules! load {
             inout(reg) $at => loaded,
             options(nostack, readonly)
         );
-        // So much is loaded, and the rest of the register is zero.
+        // The rest of the register is zero.
         core::hint::assert_unchecked(loaded <= <$number>::MAX as u64);
-        core::mem::transmute_copy::<$number, T>(&(loaded as $number))
+        #[expect(clippy::cast_possible_truncation, reason = "so much is loaded")]
+        let loaded = loaded as $number;
+        core::mem::transmute_copy::<$number, T>(&loaded)
     }};
 }
 
