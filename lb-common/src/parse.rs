@@ -133,14 +133,17 @@ pub struct IcmpError<A> {
 }
 
 /// A packet that may concern us.
+///
+/// The order matters: were ICMP's place here its protocol number, 1, the compiler would take the one for the other, in a
+/// copy of which the verifier of Linux 6.1 does not know that it is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packet<A> {
     /// TCP, UDP or SCTP.
     Transport(Transport<A>),
-    /// ICMP: [`parse_icmp_error`] tells whether it is an error about one of these.
-    Icmp,
     /// A piece of a packet that has no ports, of whatever protocol ([`Ip::parse_piece`]).
     Piece,
+    /// ICMP: [`parse_icmp_error`] tells whether it is an error about one of these.
+    Icmp,
 }
 
 /// Reads the packet whose IP header stands at byte `l3`.

@@ -3,10 +3,13 @@
 //! Load-time constants cost nothing: the verifier knows their values and removes what they switch off.
 
 use aya_ebpf::{Global, helpers::generated::bpf_jiffies64};
-use lb_common::flow::{
-    Flow, is_past_seconds,
-    state::{DEFAULT_TIMEOUTS, TIMEOUT_INDEXES, timeout_index},
-    ticks,
+use lb_common::{
+    flow::{
+        Flow, is_past_seconds,
+        state::{DEFAULT_TIMEOUTS, TIMEOUT_INDEXES, timeout_index},
+        ticks,
+    },
+    opaque::opaque,
 };
 
 /// Secret that the choice of endpoints depends on; the same over restarts of the agent.
@@ -111,13 +114,20 @@ pub fn resets_dead() -> bool {
     TCP_RESET_DEAD.load() != 0
 }
 
+const _: () = assert!(TIMEOUT_INDEXES.is_power_of_two());
+
 /// See [`TIMEOUTS`].
 #[inline(always)]
 pub fn timeout(proto: u32, flags: u16) -> u32 {
     let first = (&raw const TIMEOUTS).cast::<u32>();
+    #[expect(clippy::cast_possible_truncation, reason = "six bits")]
+    let index = timeout_index(proto, flags) as u32;
+    // The compiler knows that it is below, but the verifier of Linux 6.1 forgets what it knew of two numbers that are put
+    // together (`|`).
+    let index = opaque(index) & (TIMEOUT_INDEXES as u32 - 1);
     // SAFETY: the index is below the length of the array, which is all there is in a `Global`. Volatile because the
     // agent writes it when the compiler is done.
-    unsafe { first.add(timeout_index(proto, flags)).read_volatile() }
+    unsafe { first.add(index as usize).read_volatile() }
 }
 
 /// Ticks that what is in use may be silent for.
