@@ -7,7 +7,7 @@ use duolb::datapath::{cgroup, features::Features, object};
 use lb_common::tables::VipRange;
 
 use crate::{
-    kernel::{Ingress, Kernel},
+    kernel::{Ingress, Kernel, slowness},
     packet::{Frame, TCP, UDP, both, flag},
 };
 
@@ -43,7 +43,13 @@ fn the_programs_load_far_below_the_limits_of_the_verifier() {
         println!(
             "{name}: {verified} instructions verified, {jited} bytes of machine code, {translated:?} of BPF"
         );
-        if verified > most_verified || jited > most_jited {
+        // Verifiers before 6.6 know less of numbers, and follow more.
+        let more = if Features::of_kernel().tcx {
+            0
+        } else {
+            most_verified / 10
+        };
+        if verified > most_verified + more || jited > most_jited {
             too_much.push(name);
         }
     }
@@ -131,6 +137,10 @@ fn time(kernel: &mut Kernel, program: &'static str, frame: &Frame) -> Duration {
 /// for the next run.
 #[test]
 fn a_packet_that_is_none_of_ours_takes_less_time_than_one_that_is() {
+    if slowness() > 1 {
+        eprintln!("skipped: a processor done in software takes other times than a real one");
+        return;
+    }
     let Some(mut kernel) = Kernel::load() else {
         return;
     };

@@ -1,7 +1,7 @@
 //! The programs and their maps, loaded for one test.
 
 use std::{
-    fs,
+    env, fs,
     net::{IpAddr, SocketAddr},
     ops::{Deref, DerefMut},
     os::unix::fs::MetadataExt as _,
@@ -75,6 +75,13 @@ pub struct Outcome {
     pub returned: u32,
     pub bytes: Vec<u8>,
     pub verdict: Option<Verdict>,
+}
+
+/// How much slower than an ordinary machine this one is said to be: under a processor done in software (`cargo xtask vm`),
+/// what takes long is done less often.
+pub fn slowness() -> usize {
+    let text = env::var("DUOLB_TEST_SLOWNESS").ok();
+    text.and_then(|text| text.parse().ok()).unwrap_or(1).max(1)
 }
 
 /// What a test has of the kernel.

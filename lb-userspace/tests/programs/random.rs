@@ -20,7 +20,7 @@ use lb_common::{
 use rand::{Rng as _, RngExt as _, SeedableRng as _, rngs::SmallRng};
 
 use crate::{
-    kernel::{Hook, Kernel, REDIRECT, SHOT, UNSPEC},
+    kernel::{Hook, Kernel, REDIRECT, SHOT, UNSPEC, slowness},
     packet::{Frame, Net, SCTP, TCP, UDP, both, flag, verify},
 };
 
@@ -196,7 +196,8 @@ fn a_million_random_packets_are_left_alone_or_counted() {
     let (mut packet, mut out) = (vec![], vec![0; 8 * LONGEST]);
     let (mut rewritten, mut dropped, mut refused, mut pieces) = (0, 0, 0, 0);
     let (start, mut in_kernel) = (Instant::now(), Duration::ZERO);
-    for i in 0..PACKETS {
+    let packets = PACKETS / slowness();
+    for i in 0..packets {
         next(&mut rng, &seeds, &mut packet);
         pad(&mut packet);
         let hook = Hook::BOTH[i % 2];
@@ -244,11 +245,12 @@ fn a_million_random_packets_are_left_alone_or_counted() {
         }
     }
     println!(
-        "{PACKETS} packets in {:.1?}, {in_kernel:.1?} of it in test runs: {rewritten} rewritten, {dropped} dropped, {refused} refused",
+        "{packets} packets in {:.1?}, {in_kernel:.1?} of it in test runs: {rewritten} rewritten, {dropped} dropped, {refused} refused",
         start.elapsed()
     );
+    let packets = packets as u64;
     assert!(
-        rewritten > 50_000 && dropped > 5_000 && refused > 500,
+        rewritten > packets / 20 && dropped > packets / 200 && refused > packets / 2_000,
         "the mix reaches what it is for"
     );
 }

@@ -37,6 +37,7 @@ pub(super) const SUITES: &[Suite] = &[
     suite("external", "xtask", true),
     suite("lab", "xtask", false),
     suite("rules", "xtask", false),
+    suite("faults", "xtask", false),
     suite("cluster", "xtask", false),
 ];
 
