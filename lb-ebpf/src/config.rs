@@ -118,9 +118,9 @@ const _: () = assert!(TIMEOUT_INDEXES.is_power_of_two());
 
 /// See [`TIMEOUTS`].
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "an index of six bits")]
 pub fn timeout(proto: u32, flags: u16) -> u32 {
     let first = (&raw const TIMEOUTS).cast::<u32>();
-    #[expect(clippy::cast_possible_truncation, reason = "six bits")]
     let index = timeout_index(proto, flags) as u32;
     // The compiler knows that it is below, but the verifier of Linux 6.1 forgets what it knew of two numbers that are put
     // together (`|`).
