@@ -20,6 +20,7 @@ mod given_back;
 mod icmp;
 mod kernel;
 mod left;
+mod leftovers;
 mod namespace;
 mod nat;
 #[expect(
