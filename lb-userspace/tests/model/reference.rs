@@ -277,6 +277,9 @@ impl Reference {
             let (key, awaits) = (flow.reply(), !flow.is_opened);
             let owner = talk.tuple();
             let other = self.replies.get(&key).filter(|it| it.owner != owner);
+            if other.is_some_and(|it| it.owner == key) {
+                return; // nobody's that we know of, still
+            }
             let owner = match other.map_or(Life::Over, |it| self.life(it)) {
                 Life::Alive => return,
                 // Nobody's that we know of.
