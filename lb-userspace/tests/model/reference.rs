@@ -280,7 +280,11 @@ impl Reference {
             if other.is_some_and(|it| it.owner == key) {
                 return; // nobody's that we know of, still
             }
-            let owner = match other.map_or(Life::Over, |it| self.life(it)) {
+            let life = |it: &Reply| match self.is_left(&key, it) {
+                true => Life::Unsure,
+                false => self.life(it),
+            };
+            let owner = match other.map_or(Life::Over, life) {
                 Life::Alive => return,
                 // Nobody's that we know of.
                 Life::Unsure => key,
