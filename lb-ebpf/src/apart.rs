@@ -12,11 +12,10 @@ use lb_common::{
 };
 
 use crate::{
-    egress,
     exit::{Exit, Step, end},
     ingress,
     maps::{self, Tables},
-    pieces,
+    pass, pieces,
     skb::Skb,
 };
 
@@ -30,13 +29,13 @@ pub fn is_apart<A: Tables>(packet: &Transport<A>) -> bool {
 #[inline(never)]
 pub fn run<A: Tables>(skb: &mut Skb, l3: u16, peer: Side) -> Exit {
     match parse::<A>(&skb.cursor(), l3) {
-        Some(Packet::Transport(packet)) if is_apart(&packet) => end(pass(skb, &packet, peer)),
+        Some(Packet::Transport(packet)) if is_apart(&packet) => end(go_on(skb, &packet, peer)),
         _ => Exit::NotOurs,
     }
 }
 
 #[inline(always)]
-fn pass<A: Tables>(skb: &mut Skb, packet: &Transport<A>, peer: Side) -> Step<Verdict> {
+fn go_on<A: Tables>(skb: &mut Skb, packet: &Transport<A>, peer: Side) -> Step<Verdict> {
     // Another CPU's flow may have pushed it out meanwhile.
     let flow = maps::find_flow(&packet.tuple).ok_or(Verdict::FlowTableFull)?;
     if packet.is_fragment() {
@@ -45,12 +44,10 @@ fn pass<A: Tables>(skb: &mut Skb, packet: &Transport<A>, peer: Side) -> Step<Ver
         }
         pieces::note(skb, packet, matches!(peer, Side::Src))?;
     }
+    let verdict = pass::run(skb, packet, flow, peer)?;
     match peer {
-        Side::Dst => {
-            let verdict = ingress::pass(skb, packet, flow)?;
-            ingress::leave(skb, packet.l3, flow, verdict)
-        }
-        Side::Src => Ok(egress::pass(skb, packet, flow)?),
+        Side::Dst => ingress::leave(skb, packet.l3, flow, verdict),
+        Side::Src => Ok(verdict),
     }
 }
 

@@ -6,7 +6,6 @@ use lb_common::{
     headers::Tcp,
     ip::Side,
     parse::{Packet, Transport, parse},
-    translate::Target,
     verdict::Verdict,
 };
 
@@ -15,7 +14,7 @@ use crate::{
     config,
     exit::{Exit, Step, end},
     maps::{self, Tables},
-    moved,
+    moved, pass,
     skb::Skb,
     snat, twin,
 };
@@ -45,7 +44,7 @@ fn to_client<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<Verdict> {
     if is_apart(packet) {
         return Err(Exit::Apart);
     }
-    let verdict = pass(skb, packet, flow)?;
+    let verdict = pass::run(skb, packet, flow, Side::Src)?;
     if matches!(verdict, Verdict::PortMoved) {
         moved::passed(config::now());
     }
@@ -73,33 +72,4 @@ pub fn follow<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>) -> Step<()> 
         Flow::<A>::FIN_ENDPOINT,
     );
     Ok(())
-}
-
-/// Translates a packet of `flow` and counts it.
-#[inline(always)]
-pub fn pass<A: Tables>(
-    skb: &mut Skb,
-    packet: &Transport<A>,
-    flow: &Flow<A>,
-) -> Result<Verdict, Verdict> {
-    skb.translate(packet, &Target::of(flow, Side::Src))?;
-    Ok(count(skb, flow))
-}
-
-/// Counts a packet of `flow`.
-#[inline(always)]
-pub fn count<A: Tables>(skb: &Skb, flow: &Flow<A>) -> Verdict {
-    if flow.traffic == Flow::<A>::NO_SERVICE {
-        return if flow.flags & Flow::<A>::SNAT == 0 {
-            Verdict::PortMoved
-        } else {
-            Verdict::Snat
-        };
-    }
-    let bytes = u64::from(skb.len());
-    maps::count_traffic(flow.traffic, |traffic| {
-        traffic.packets_out += 1;
-        traffic.bytes_out += bytes;
-    });
-    Verdict::RevNat
 }

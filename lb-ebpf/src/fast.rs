@@ -5,13 +5,13 @@
 //! back. Who needs SNAT, is switched on a bridge, or speaks SCTP goes by the stack. As everywhere, what is not
 //! certain is the stack's: a reply is translated here only if its flow is one of these.
 
-use lb_common::{flow::Flow, parse::Transport, tables::Device};
+use lb_common::{flow::Flow, ip::Side, parse::Transport, tables::Device};
 
 use crate::{
     config, egress,
     exit::{Exit, Step},
     maps::{self, Tables},
-    pieces,
+    pass, pieces,
     route::Route,
     skb::Skb,
     twin,
@@ -112,7 +112,7 @@ pub fn to_client<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<()> {
     if packet.is_fragment() {
         pieces::note(skb, packet, false)?;
     }
-    egress::pass(skb, packet, flow)?;
+    pass::run(skb, packet, flow, Side::Src)?;
     skb.redirect(flow.exit());
     Err(Exit::SentToClient)
 }

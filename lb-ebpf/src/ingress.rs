@@ -9,7 +9,6 @@ use lb_common::{
     ip::Side,
     parse::{Packet, Transport, parse},
     tables::{Endpoint, Frontend, FrontendKey, traffic_index},
-    translate::Target,
     verdict::Verdict,
 };
 
@@ -19,7 +18,7 @@ use crate::{
     exit::{Exit, Step, end},
     fast,
     maps::{self, Tables},
-    moved,
+    moved, pass,
     skb::Skb,
     snat, twin, vips,
 };
@@ -95,7 +94,7 @@ pub fn forward<A: Tables>(skb: &mut Skb, packet: &Transport<A>, flow: &Flow<A>) 
     if is_apart(packet) {
         return Err(Exit::Apart);
     }
-    let verdict = pass(skb, packet, flow)?;
+    let verdict = pass::run(skb, packet, flow, Side::Dst)?;
     leave(skb, packet.l3, flow, verdict)
 }
 
@@ -112,35 +111,6 @@ pub fn leave<A: Tables>(skb: &mut Skb, l3: u16, flow: &Flow<A>, verdict: Verdict
         return Err(Exit::SentToEndpoint);
     }
     Ok(verdict)
-}
-
-/// Translates a packet of `flow` and counts it.
-#[inline(always)]
-pub fn pass<A: Tables>(
-    skb: &mut Skb,
-    packet: &Transport<A>,
-    flow: &Flow<A>,
-) -> Result<Verdict, Verdict> {
-    skb.translate(packet, &Target::of(flow, Side::Dst))?;
-    Ok(count(skb, flow))
-}
-
-/// Counts a packet of `flow`.
-#[inline(always)]
-pub fn count<A: Tables>(skb: &Skb, flow: &Flow<A>) -> Verdict {
-    if flow.traffic == Flow::<A>::NO_SERVICE {
-        return if flow.flags & Flow::<A>::UNDO == 0 {
-            Verdict::PortMoved
-        } else {
-            Verdict::Unsnat
-        };
-    }
-    let bytes = u64::from(skb.len());
-    maps::count_traffic(flow.traffic, |traffic| {
-        traffic.packets_in += 1;
-        traffic.bytes_in += bytes;
-    });
-    Verdict::Dnat
 }
 
 /// The flow of a packet that is addressed to `frontend`, if it does not begin one.

@@ -32,6 +32,7 @@ mod ingress;
 mod maps;
 mod moved;
 mod open;
+mod pass;
 mod pieces;
 mod reject;
 mod route;

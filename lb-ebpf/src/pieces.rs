@@ -17,10 +17,11 @@ use lb_common::{
 };
 
 use crate::{
-    config, egress,
+    config,
     exit::{Exit, Step, end},
     ingress,
     maps::{self, Tables},
+    pass,
     skb::Skb,
     vips,
 };
@@ -74,7 +75,7 @@ fn go_in<A: Tables>(skb: &mut Skb, l3: u16) -> Step<Verdict> {
     if flow.flags & Flow::<A>::L2 != 0 && l3 != 0 {
         skb.set_mac(flow.mac);
     }
-    let verdict = ingress::count(skb, flow);
+    let verdict = pass::count(skb, flow, Side::Dst);
     ingress::leave(skb, l3, flow, verdict)
 }
 
@@ -90,7 +91,7 @@ fn skip_stack<A: Tables>(
         return Err(Exit::NotOurs);
     }
     skb.set_piece_address::<A>(l3, Side::Src, piece.src, flow.peer)?;
-    egress::count(skb, flow);
+    pass::count(skb, flow, Side::Src);
     skb.redirect(flow.exit());
     Err(Exit::SentToClient)
 }
@@ -114,7 +115,7 @@ fn go_out<A: Tables>(skb: &mut Skb, l3: u16) -> Step<Verdict> {
         return Err(Exit::NotOurs);
     }
     skb.set_piece_address::<A>(l3, Side::Src, piece.src, flow.peer)?;
-    Ok(egress::count(skb, flow))
+    Ok(pass::count(skb, flow, Side::Src))
 }
 
 /// The flow of a later piece.

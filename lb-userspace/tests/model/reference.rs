@@ -277,7 +277,14 @@ impl Reference {
             let (key, awaits) = (flow.reply(), !flow.is_opened);
             let owner = talk.tuple();
             let other = self.replies.get(&key).filter(|it| it.owner != owner);
-            let owner = match other.map_or(Life::Over, |it| self.life(it)) {
+            if other.is_some_and(|it| it.owner == key) {
+                return; // nobody's that we know of, still
+            }
+            let life = |it: &Reply| match self.is_left(&key, it) {
+                true => Life::Unsure,
+                false => self.life(it),
+            };
+            let owner = match other.map_or(Life::Over, life) {
                 Life::Alive => return,
                 // Nobody's that we know of.
                 Life::Unsure => key,

@@ -10,7 +10,6 @@ use crate::{
     lab::interrupt,
     soak::{
         history::{FLUSHED, Whose},
-        judge::PASSING,
         stage::NODES,
         stray,
     },
@@ -90,19 +89,22 @@ pub(super) fn devices(director: &mut Director) -> Result<()> {
     director.stage.lab.ip(host, &delete)
 }
 
-/// Addresses on a node, which node ports are not at.
+/// Addresses on a node, which node ports are not at. None is one that the kernel takes for what the node's own processes
+/// send: a connection from an address that goes away falls silent, whoever forwards its packets.
 pub(super) fn addresses(director: &mut Director) -> Result<()> {
     let node = director.node();
-    let host = director.stage.lab.node(node);
-    let lines = |verb: &str| {
-        PASSING
-            .map(|ip| format!("addr {verb} {ip} dev lo\n"))
-            .concat()
+    let lines = |verb: &str, [v4, v6]: [&str; 2]| {
+        format!(
+            "addr {verb} 172.19.0.1/32 dev lo {v4}\naddr {verb} 172.19.0.2/32 dev lo {v4}\n\
+             addr {verb} fd00:172:19::1/128 dev lo {v6}\n"
+        )
     };
-    director.stage.lab.ip(host, &lines("add"))?;
+    let host = director.stage.lab.node(node);
+    let add = lines("add", ["scope link", "preferred_lft 0"]);
+    director.stage.lab.ip(host, &add)?;
     director.pause(500, 3000);
     let host = director.stage.lab.node(node);
-    director.stage.lab.ip(host, &lines("del"))
+    director.stage.lab.ip(host, &lines("del", [""; 2]))
 }
 
 /// A cable is pulled and put in again.
