@@ -99,7 +99,10 @@ fn slot(instruction: &bpf_insn) -> Option<u32> {
 /// Where a call of the program's own function leads.
 fn target(at: usize, instruction: &bpf_insn) -> Option<usize> {
     let is_call = instruction.code == code::JMP | code::CALL && instruction.src_reg() == code::OWN;
-    is_call.then(|| at.strict_add_signed(isize::try_from(instruction.imm).unwrap() + 1))
+    is_call.then(|| {
+        at.checked_add_signed(isize::try_from(instruction.imm).unwrap() + 1)
+            .unwrap()
+    })
 }
 
 /// The arguments that point to a stack, of every call that the function at `start` makes: where, to which, registers.
@@ -127,7 +130,11 @@ fn calls(instructions: &[bpf_insn], start: usize, arguments: u16) -> Vec<(usize,
             } else {
                 instruction.off.into()
             };
-            next.push((at + 1).strict_add_signed(isize::try_from(offset).unwrap()));
+            next.push(
+                (at + 1)
+                    .checked_add_signed(isize::try_from(offset).unwrap())
+                    .unwrap(),
+            );
         }
         for next in next {
             let known = before.get(&next).copied();
