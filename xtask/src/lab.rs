@@ -36,6 +36,7 @@ mod object;
 mod overlay;
 pub mod patience;
 pub mod probe;
+mod raw;
 pub mod reference;
 pub(crate) mod spawn;
 mod sweep;
@@ -60,6 +61,7 @@ pub use self::{
     netns::Netns,
     overlay::OVERLAY,
     probe::{Answer, ProbeError, Protocol},
+    raw::{Halves, Raw},
     tun::Tunnel,
 };
 
