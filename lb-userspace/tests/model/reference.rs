@@ -105,9 +105,30 @@ impl Reference {
         // Rules 53, 77 and 78. A SYN to a node port that is gone is for the node.
         let is_node_port = matches!(talk.to, To::NodePort(_));
         if !begins && (found.is_some() || !is_node_port || !opens(flags)) {
-            Life::Alive
+            self.has_tuple(talk, flow, flags)
         } else {
             Life::Over
+        }
+    }
+
+    /// Whether a flow still has the tuple of its answers. One that was silent for too long may have lost it to another,
+    /// and begins anew then (rule 99), unless what its client says is its last word.
+    fn has_tuple(&self, talk: &Talk, flow: &Flow, flags: u8) -> Life {
+        let (mut ends, key) = (flow.ends, flow.reply());
+        ends.note(flags, true);
+        let other = self.replies.get(&key);
+        match other.filter(|reply| reply.owner != talk.tuple()) {
+            Some(reply) if flow.sent != self.now && !ends.is_closed() => {
+                if self.is_left(&key, reply) {
+                    return Life::Unsure;
+                }
+                match self.life(reply) {
+                    Life::Alive => Life::Over,
+                    Life::Unsure => Life::Unsure,
+                    Life::Over => Life::Alive,
+                }
+            }
+            _ => Life::Alive,
         }
     }
 
@@ -168,12 +189,12 @@ impl Reference {
         flow.map_or(Life::Over, |flow| flow.life(self.now))
     }
 
-    /// Which port the endpoint may see of a flow that begins.
-    pub fn port(&self, talk: &Talk, endpoint: u8) -> Port {
+    /// Which port the endpoint may see of a flow that begins with `flags`.
+    pub fn port(&self, talk: &Talk, flags: u8, endpoint: u8) -> Port {
         let (client, _, proto) = talk.tuple();
         let key = (cast::target(endpoint, talk.is_v6), client, proto);
         let old = self.flows.get(&talk.tuple());
-        if old.is_some_and(|old| old.is_taken && old.service.is_some()) {
+        if opens(flags) && old.is_some_and(|old| old.is_taken && old.service.is_some()) {
             return Port::Another;
         }
         match self.replies.get(&key) {
