@@ -23,6 +23,7 @@ mod builder;
 mod counters;
 mod device;
 mod dummy_xdp;
+mod echo;
 mod endpoint;
 mod external;
 mod foreign;
@@ -54,6 +55,7 @@ pub use self::{
     bpf::KernelObject,
     builder::{Builder, Node},
     counters::ChecksumErrors,
+    echo::ping,
     endpoint::{Endpoint, PORTS},
     external::{EXTERNAL_IPS, LOAD_BALANCERS},
     foreign::{Foreign, Order, Place, Target},
