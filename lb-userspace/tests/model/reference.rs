@@ -1,7 +1,7 @@
 //! What there is to know of flows: who talks to which endpoint, by which tuple its answers come, what it ends by.
 //!
-//! One map of conversations by what the client sends, one of who is answered by which tuple. Obviously right rather
-//! than fast, and not the datapath's: no entries that are kept in step, no order of look-ups, no clock but a number.
+//! One map of conversations by what the client sends, one of who is answered by which tuple. Obviously right, and not the
+//! datapath's: no entries that are kept in step, no order of look-ups, no clock but a number.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -111,24 +111,20 @@ impl Reference {
         }
     }
 
-    /// Whether a flow still has the tuple of its answers. One that was silent for too long may have lost it to another,
-    /// and begins anew then (rule 99), unless what its client says is its last word.
+    /// Whether a flow still has its reply tuple: lost in a long silence, it begins anew, but for its last word (rule 99).
     fn has_tuple(&self, talk: &Talk, flow: &Flow, flags: u8) -> Life {
         let (mut ends, key) = (flow.ends, flow.reply());
         ends.note(flags, true);
-        let other = self.replies.get(&key);
+        let is_asked = flow.sent != self.now && !ends.is_closed();
+        let other = self.replies.get(&key).filter(|_| is_asked);
         match other.filter(|reply| reply.owner != talk.tuple()) {
-            Some(reply) if flow.sent != self.now && !ends.is_closed() => {
-                if self.is_left(&key, reply) {
-                    return Life::Unsure;
-                }
-                match self.life(reply) {
-                    Life::Alive => Life::Over,
-                    Life::Unsure => Life::Unsure,
-                    Life::Over => Life::Alive,
-                }
-            }
-            _ => Life::Alive,
+            None => Life::Alive,
+            Some(reply) if self.is_left(&key, reply) => Life::Unsure,
+            Some(reply) => match self.life(reply) {
+                Life::Alive => Life::Over,
+                Life::Unsure => Life::Unsure,
+                Life::Over => Life::Alive,
+            },
         }
     }
 

@@ -61,8 +61,8 @@ fn flows_that_make_room_are_the_silent_ones_and_find_their_endpoint_again() -> R
         Ok(asked)
     })??;
     streams.wait_rounds(50)?;
-    for (turn, (mut stream, name)) in idle.into_iter().enumerate() {
-        let token = [turn as u8; 8];
+    for (turn, (mut stream, name)) in (0_u8..).zip(idle) {
+        let token = [turn; 8];
         stream.write_all(&token)?;
         let mut back = [0; 8];
         let read = stream.read_exact(&mut back);

@@ -224,17 +224,17 @@ mod tests {
 
     #[test]
     fn a_socket_is_among_the_cookies_as_long_as_it_is_open() {
-        let open = || -> io::Result<(UdpSocket, [u32; 2])> {
+        let connect = || -> io::Result<(UdpSocket, [u32; 2])> {
             let (other, socket) = (UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("[::1]:0")?);
             let peer = SocketAddr::new("::1".parse().unwrap(), other.local_addr()?.port());
             socket.connect(peer)?;
             let list = diag::list(SocketFamily::Inet6, proto::UDP, States::CONNECTED);
-            let listed = ask(&mut super::open()?, &list, proto::UDP)?;
+            let listed = ask(&mut open()?, &list, proto::UDP)?;
             let listed = listed.iter().find(|listed| listed.peer() == peer);
             Ok((socket, listed.expect("it is connected").cookie()))
         };
-        let (socket, cookie) = match open() {
-            Ok(open) => open,
+        let (socket, cookie) = match connect() {
+            Ok(connected) => connected,
             Err(error) => return eprintln!("skipped: {error}"),
         };
         assert!(cookies().unwrap().contains(&cookie));
