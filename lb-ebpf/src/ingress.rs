@@ -134,19 +134,15 @@ pub fn find_known<A: Tables>(
     Ok(flow)
 }
 
-/// A further packet of a flow.
+/// A further packet of a flow, unless that has to begin anew.
 #[inline(always)]
-pub fn go_on<A: Tables>(
-    packet: &Transport<A>,
-    flow: &mut Flow<A>,
-    now: u32,
-) -> Result<(), Verdict> {
+pub fn go_on<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>, now: u32) -> Step<()> {
     if !packet.is_udp() {
         follow(packet, flow);
     }
     if config::resets_dead() && packet.is_tcp() && is_dead(flow) {
         twin::note_reset(packet, flow);
-        return Err(Verdict::EndpointGone);
+        return Err(Verdict::EndpointGone.into());
     }
     if flow.seen != now {
         flow.seen = now;

@@ -9,6 +9,7 @@ use lb_common::{
 
 use crate::{
     config,
+    exit::{Exit, Step},
     maps::{self, Refused, Tables},
 };
 
@@ -52,13 +53,9 @@ pub fn is_idle<A: Tables>(flow: &Flow<A>, key: &FlowKey<A>, now: u32) -> bool {
 }
 
 /// Once a tick: makes sure that the reply entry still exists, which a flow with few answers might have
-/// lost to the LRU.
+/// lost to the LRU. A flow that was silent for too long and lost it to another one begins anew.
 #[inline(never)]
-pub fn ensure_reply<A: Tables>(
-    packet: &Transport<A>,
-    flow: &Flow<A>,
-    now: u32,
-) -> Result<(), Verdict> {
+pub fn ensure_reply<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>, now: u32) -> Step<()> {
     let key = flow.reply_key(&packet.tuple);
     let entry = flow.reply_entry(&packet.tuple);
     match maps::find_flow(&key) {
@@ -68,11 +65,14 @@ pub fn ensure_reply<A: Tables>(
             }
             Ok(())
         }
-        // Another flow answers by it, since this one was silent for too long.
-        Some(reply) if !is_idle(reply, &key, now) => Ok(()),
-        Some(_) => maps::put_flow(&key, &entry).map_err(|_| Verdict::FlowTableFull),
+        // By it, its packets would be taken for the other's. Should it find no endpoint, its next packet asks again.
+        Some(reply) if !is_idle(reply, &key, now) => {
+            flow.seen = now.wrapping_sub(1);
+            Err(Exit::Open)
+        }
+        Some(_) => maps::put_flow(&key, &entry).map_err(|_| Verdict::FlowTableFull.into()),
         None => match maps::insert_flow(&key, &entry) {
-            Err(Refused::Full) => Err(Verdict::FlowTableFull),
+            Err(Refused::Full) => Err(Verdict::FlowTableFull.into()),
             // Another CPU has just done it.
             _ => Ok(()),
         },

@@ -69,7 +69,14 @@ fn to_endpoint<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<Verdict>
                 && ingress::is_of_service(flow)
                 && !ingress::is_reopened(packet, flow, now) =>
         {
-            ingress::go_on(packet, flow, now)?;
+            match ingress::go_on(packet, flow, now) {
+                // Where nothing is served any more, it cannot begin anew.
+                Err(Exit::Open) => {
+                    refuse(packet)?;
+                    return Err(Exit::NotOurs);
+                }
+                other => other?,
+            }
             flow
         }
         _ => {

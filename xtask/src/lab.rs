@@ -23,6 +23,7 @@ mod builder;
 mod counters;
 mod device;
 mod dummy_xdp;
+mod echo;
 mod endpoint;
 mod external;
 mod foreign;
@@ -36,6 +37,7 @@ mod object;
 mod overlay;
 pub mod patience;
 pub mod probe;
+mod raw;
 pub mod reference;
 pub(crate) mod spawn;
 mod sweep;
@@ -53,6 +55,7 @@ pub use self::{
     bpf::KernelObject,
     builder::{Builder, Node},
     counters::ChecksumErrors,
+    echo::ping,
     endpoint::{Endpoint, PORTS},
     external::{EXTERNAL_IPS, LOAD_BALANCERS},
     foreign::{Foreign, Order, Place, Target},
@@ -60,6 +63,7 @@ pub use self::{
     netns::Netns,
     overlay::OVERLAY,
     probe::{Answer, ProbeError, Protocol},
+    raw::{Halves, Raw},
     tun::Tunnel,
 };
 

@@ -2,10 +2,11 @@
 //!
 //! The programs never look for what is over: they recognise it where they meet it. A thread of its own goes through
 //! the tables about once a minute, a thousand entries at a time with a pause in between that makes a full table take
-//! half of that minute, and an empty one nothing. While no agent runs, the LRU alone makes room.
+//! half of that minute, a small one less, and an empty one nothing. What is noted of a socket goes once the kernel no
+//! longer knows the socket. While no agent runs, the LRU alone makes room.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     thread,
     time::{Duration, Instant},
 };
@@ -18,7 +19,7 @@ use lb_common::{
         stats::{Churn, FlowStats},
         tick_shift,
     },
-    tables::{Affinity, AffinityKey},
+    tables::{AffinityKey, Socket, SocketKey},
 };
 
 use super::now;
@@ -27,8 +28,9 @@ use crate::{
     datapath::{
         DatapathError,
         clock::now_ticks,
-        flows::{AffinityTable, Counters, FlowTable, Plain, Tracked},
+        flows::{AffinityTable, Counters, FlowTable, Plain, SocketTable, Tracked},
         pins::Pins,
+        sockets,
         view::View,
     },
 };
@@ -40,6 +42,14 @@ const CHUNK: u32 = 1_024;
 /// Seconds that affinity is remembered for where nobody says for how long any more: its frontends may be about to
 /// come back.
 const AFFINITY_FLOOR: u32 = 60;
+/// Seconds that what is noted of a socket stays in any case: longer than a table is gone through with one listing of the
+/// sockets, and than it takes a socket that calls somebody to be listed.
+const SOCKET_FLOOR: u32 = 45;
+/// Entries of a table from which on it takes its full time.
+const LARGE: u32 = 1 << 16;
+
+/// The sockets that there are, by cookie.
+type Cookies = HashSet<[u32; 2]>;
 
 /// Goes through the tables.
 pub(super) struct Sweeper {
@@ -82,7 +92,9 @@ impl Sweeper {
         self.sweep_flows::<V6>(&mut counters)?;
         let affinities = View::open(self.pins.clone())?.affinities()?;
         self.sweep_affinity::<V4>(&affinities)?;
-        self.sweep_affinity::<V6>(&affinities)
+        self.sweep_affinity::<V6>(&affinities)?;
+        self.sweep_sockets::<V4>()?;
+        self.sweep_sockets::<V6>()
     }
 
     fn sweep_flows<A: Tracked>(&self, counters: &mut Counters) -> Result<(), DatapathError>
@@ -104,7 +116,7 @@ impl Sweeper {
             for entry in &piece {
                 self.look_at(&mut table, entry, now, &mut found);
             }
-            pause(table.size());
+            pause(piece.len(), table.size());
         }
         let after = counters.churn(A::FAMILY)?;
         let churn = Churn {
@@ -161,18 +173,64 @@ impl Sweeper {
             let now = now_ticks(self.hz);
             for (key, affinity) in &piece {
                 let seconds = affinities.get(&key.service).copied().unwrap_or(0);
-                if self.is_past(affinity, now, seconds.max(AFFINITY_FLOOR)) {
+                if self.is_past(affinity.seen, now, seconds.max(AFFINITY_FLOOR)) {
                     // Should the client come back this very moment, it gets an endpoint by its hash.
                     table.remove(key);
                 }
             }
-            pause(table.size());
+            pause(piece.len(), table.size());
         }
         Ok(())
     }
 
-    const fn is_past(&self, affinity: &Affinity, now: u32, seconds: u32) -> bool {
-        is_past_seconds(affinity.seen, now, seconds, tick_shift(self.hz), self.hz)
+    fn sweep_sockets<A: Tracked>(&self) -> Result<(), DatapathError>
+    where
+        SocketKey<A>: Plain,
+        Socket<A>: Plain,
+    {
+        let mut table = SocketTable::<A>::open(&self.pins, A::SOCKETS)?;
+        let mut walk = table.walk(CHUNK as usize);
+        let mut known: Option<Cookies> = None;
+        while let Some(piece) = table.next(&mut walk)? {
+            let now = now_ticks(self.hz);
+            let is_old = |(_, socket): &&(SocketKey<A>, Socket<A>)| {
+                self.is_past(socket.seen, now, SOCKET_FLOOR)
+            };
+            for (key, _) in piece.iter().filter(is_old) {
+                let known = match &mut known {
+                    Some(known) => known,
+                    None => match list_sockets() {
+                        Some(listed) => known.insert(listed),
+                        None => return Ok(()),
+                    },
+                };
+                if !known.contains(&key.cookie) {
+                    table.remove(key);
+                }
+            }
+            pause(piece.len(), table.size());
+        }
+        Ok(())
+    }
+
+    const fn is_past(&self, seen: u32, now: u32, seconds: u32) -> bool {
+        is_past_seconds(seen, now, seconds, tick_shift(self.hz), self.hz)
+    }
+}
+
+/// The sockets that there are; `None` where the kernel does not say, and the LRU alone makes room.
+fn list_sockets() -> Option<Cookies> {
+    // Twice: a listing may miss one, since sockets come and go meanwhile.
+    let listed = sockets::cookies().and_then(|first| Ok((first, sockets::cookies()?)));
+    match listed {
+        Ok((mut first, second)) => {
+            first.extend(second);
+            Some(first)
+        }
+        Err(error) => {
+            tracing::debug!("cannot list the sockets: {error}; what is noted of them stays");
+            None
+        }
     }
 }
 
@@ -183,9 +241,10 @@ fn evicted(churn: &Churn, found: &FlowStats, flushed: u64) -> u64 {
     churn.inserted.saturating_sub(taken).max(found.evicted)
 }
 
-/// Between two pieces of a table with room for `size` entries.
-fn pause(size: u32) {
-    thread::sleep((PERIOD / 2).mul_f64(f64::from(CHUNK) / f64::from(size.max(CHUNK))));
+/// Behind a piece of `entries` of a table with room for `size`.
+fn pause(entries: usize, size: u32) {
+    let entries = u32::try_from(entries).unwrap_or(CHUNK);
+    thread::sleep((PERIOD / 2).mul_f64(f64::from(entries) / f64::from(size.max(LARGE))));
 }
 
 #[cfg(test)]

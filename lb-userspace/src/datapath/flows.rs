@@ -15,7 +15,7 @@ use lb_common::{
         Flow, FlowKey,
         stats::{Churn, FlowStats, family_index},
     },
-    tables::{Affinity, AffinityKey},
+    tables::{Affinity, AffinityKey, Socket, SocketKey},
 };
 
 use super::{DatapathError, batch, pins::Pins};
@@ -30,16 +30,20 @@ pub trait Tracked: Address {
     const FLOWS: &'static str;
     /// Its clients with session affinity.
     const AFFINITY: &'static str;
+    /// What sockets of the node's own processes call.
+    const SOCKETS: &'static str;
 }
 
 impl Tracked for V4 {
     const FLOWS: &'static str = "FLOWS_V4";
     const AFFINITY: &'static str = "AFFINITY_V4";
+    const SOCKETS: &'static str = "SOCKETS_V4";
 }
 
 impl Tracked for V6 {
     const FLOWS: &'static str = "FLOWS_V6";
     const AFFINITY: &'static str = "AFFINITY_V6";
+    const SOCKETS: &'static str = "SOCKETS_V6";
 }
 
 /// A map of which elements are read in pieces and removed.
@@ -54,6 +58,12 @@ pub type FlowTable<A> = Table<FlowKey<A>, Flow<A>>;
 
 /// The clients with session affinity of a family.
 pub type AffinityTable<A> = Table<AffinityKey<A>, Affinity>;
+
+/// What sockets of the node's own processes call, of a family.
+pub type SocketTable<A> = Table<SocketKey<A>, Socket<A>>;
+
+/// Elements that are counted in one go.
+const COUNTED: usize = 1_024;
 
 /// A way through a table.
 pub struct Walk<K, V>(batch::Walk<K, V>);
@@ -73,6 +83,18 @@ impl<K: Pod, V: Pod> Table<K, V> {
     /// Entries there can be.
     pub const fn size(&self) -> u32 {
         self.size
+    }
+
+    /// Entries there are.
+    ///
+    /// # Errors
+    /// [`DatapathError::Map`].
+    pub fn count(&self) -> Result<usize, DatapathError> {
+        let (mut walk, mut count) = (self.walk(COUNTED), 0);
+        while let Some((keys, _)) = walk.0.next(&self.map).map_err(not_ours(self.name))? {
+            count += keys.len();
+        }
+        Ok(count)
     }
 
     /// A way from the beginning, so many elements at a time.

@@ -11,13 +11,19 @@ use lb_common::{
     address::{Address, Family, V4, V6},
     flow::stats::{Churn, FlowStats},
     tables::{
-        AgentState, Device, Endpoint, Frontend, FrontendKey, ProblemText, ServiceRecord, Source,
-        Traffic, endpoint_index, traffic_index,
+        Affinity, AffinityKey, AgentState, Device, Endpoint, Frontend, FrontendKey, ProblemText,
+        ServiceRecord, Socket, SocketKey, Source, Traffic, endpoint_index, traffic_index,
     },
     verdict::Verdict,
 };
 
-use super::{DatapathError, batch, flows::Counters, object, pins::Pins, tables::read_sources};
+use super::{
+    DatapathError, batch,
+    flows::{Counters, Table},
+    object,
+    pins::Pins,
+    tables::read_sources,
+};
 use crate::{
     control::maps::{SourceRange, slots_end},
     model::TrafficPolicy,
@@ -285,6 +291,10 @@ impl View {
             "FRONTENDS_V6" => Some(self.count::<FrontendKey<V6>, Frontend>(name)?),
             "SERVICES" => Some(self.count::<u32, ServiceRecord>(name)?),
             "DEVICES" => Some(self.count::<u32, Device>(name)?),
+            "AFFINITY_V4" => Some(self.count_all::<AffinityKey<V4>, Affinity>(name)?),
+            "AFFINITY_V6" => Some(self.count_all::<AffinityKey<V6>, Affinity>(name)?),
+            "SOCKETS_V4" => Some(self.count_all::<SocketKey<V4>, Socket<V4>>(name)?),
+            "SOCKETS_V6" => Some(self.count_all::<SocketKey<V6>, Socket<V6>>(name)?),
             // As the agent last found it: to count them takes a walk through all of it.
             "FLOWS_V4" => self.flow_entries(Family::V4)?,
             "FLOWS_V6" => self.flow_entries(Family::V6)?,
@@ -306,6 +316,11 @@ impl View {
         let counters = Counters::open(&self.pins)?;
         let of = |family| Ok((family, counters.stats(family)?, counters.churn(family)?));
         Family::BOTH.into_iter().map(of).collect()
+    }
+
+    /// Many elements in one syscall; of the others there are few, or a hash has no batches of them.
+    fn count_all<K: Pod, V: Pod>(&self, name: &'static str) -> Result<usize, DatapathError> {
+        Table::<K, V>::open(&self.pins, name)?.count()
     }
 
     fn count<K: Pod, V: Pod>(&self, name: &'static str) -> Result<usize, DatapathError> {

@@ -253,7 +253,7 @@ impl<'a> Play<'a> {
                         "{packet:?} goes to endpoint {endpoint}, not {endpoints:?}"
                     ));
                 }
-                self.check_port(talk, endpoint, port)?;
+                self.check_port(talk, flags, endpoint, port)?;
                 self.reference
                     .open(talk, flags, (Some(service), endpoint), port)?;
             }
@@ -320,8 +320,8 @@ impl<'a> Play<'a> {
         )
     }
 
-    fn check_port(&self, talk: &Talk, endpoint: u8, port: u16) -> Outcome {
-        let rule = self.reference.port(talk, endpoint);
+    fn check_port(&self, talk: &Talk, flags: u8, endpoint: u8, port: u16) -> Outcome {
+        let rule = self.reference.port(talk, flags, endpoint);
         match rule {
             Port::Own if port != talk.port => {}
             Port::Another if port == talk.port => {}

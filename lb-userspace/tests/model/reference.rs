@@ -1,7 +1,7 @@
 //! What there is to know of flows: who talks to which endpoint, by which tuple its answers come, what it ends by.
 //!
-//! One map of conversations by what the client sends, one of who is answered by which tuple. Obviously right rather
-//! than fast, and not the datapath's: no entries that are kept in step, no order of look-ups, no clock but a number.
+//! One map of conversations by what the client sends, one of who is answered by which tuple. Obviously right, and not the
+//! datapath's: no entries that are kept in step, no order of look-ups, no clock but a number.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -105,9 +105,26 @@ impl Reference {
         // Rules 53, 77 and 78. A SYN to a node port that is gone is for the node.
         let is_node_port = matches!(talk.to, To::NodePort(_));
         if !begins && (found.is_some() || !is_node_port || !opens(flags)) {
-            Life::Alive
+            self.has_tuple(talk, flow, flags)
         } else {
             Life::Over
+        }
+    }
+
+    /// Whether a flow still has its reply tuple: lost in a long silence, it begins anew, but for its last word (rule 99).
+    fn has_tuple(&self, talk: &Talk, flow: &Flow, flags: u8) -> Life {
+        let (mut ends, key) = (flow.ends, flow.reply());
+        ends.note(flags, true);
+        let is_asked = flow.sent != self.now && !ends.is_closed();
+        let other = self.replies.get(&key).filter(|_| is_asked);
+        match other.filter(|reply| reply.owner != talk.tuple()) {
+            None => Life::Alive,
+            Some(reply) if self.is_left(&key, reply) => Life::Unsure,
+            Some(reply) => match self.life(reply) {
+                Life::Alive => Life::Over,
+                Life::Unsure => Life::Unsure,
+                Life::Over => Life::Alive,
+            },
         }
     }
 
@@ -168,12 +185,12 @@ impl Reference {
         flow.map_or(Life::Over, |flow| flow.life(self.now))
     }
 
-    /// Which port the endpoint may see of a flow that begins.
-    pub fn port(&self, talk: &Talk, endpoint: u8) -> Port {
+    /// Which port the endpoint may see of a flow that begins with `flags`.
+    pub fn port(&self, talk: &Talk, flags: u8, endpoint: u8) -> Port {
         let (client, _, proto) = talk.tuple();
         let key = (cast::target(endpoint, talk.is_v6), client, proto);
         let old = self.flows.get(&talk.tuple());
-        if old.is_some_and(|old| old.is_taken && old.service.is_some()) {
+        if opens(flags) && old.is_some_and(|old| old.is_taken && old.service.is_some()) {
             return Port::Another;
         }
         match self.replies.get(&key) {

@@ -107,6 +107,46 @@ fn the_tuple_of_a_finished_flow_is_free_for_the_next() {
 }
 
 #[test]
+fn a_silent_flow_that_lost_its_tuple_speaks_again_by_another_one() {
+    const TWO_DAYS: u32 = 2 * 86_400;
+    let Some(mut kernel) = Kernel::load() else {
+        return;
+    };
+    for net in both() {
+        for flags in [flag::ACK, flag::ACK | flag::PSH, flag::SYN] {
+            open(&mut kernel, &net);
+            let silent = (net.client, net.vip, TCP);
+            kernel.flows.age(silent, TWO_DAYS);
+            kernel
+                .flows
+                .age((net.endpoint(), net.client, TCP), TWO_DAYS);
+            kernel.serve(net.other_vip, MAIL, &[net.endpoint()]);
+            let other = (net.other_vip, net.client, TCP);
+            talk(&mut kernel, "gets the port", &net, other, flag::SYN);
+            talk(&mut kernel, "and has it", &net, other, flag::ACK);
+
+            let sent = Frame::tcp(net.client, net.vip, flags);
+            let verdict = kernel.run(Ingress, &sent.bytes()).verdict;
+            assert_eq!(verdict, Some(Verdict::Dnat), "{}: {flags}", net.name);
+            let client = client_of(&kernel, silent);
+            assert_ne!(client, net.client, "{}: {flags}", net.name);
+            talk(
+                &mut kernel,
+                "speaks again",
+                &net,
+                (net.vip, client, TCP),
+                flags,
+            );
+            talk(&mut kernel, "undisturbed", &net, other, flag::ACK);
+            // The next time, both begin anew.
+            for tuple in kernel.flows.tuples(net.vip) {
+                kernel.flows.evict(tuple);
+            }
+        }
+    }
+}
+
+#[test]
 fn without_a_free_port_a_new_flow_is_dropped_and_counted() {
     let sizes = duolb::datapath::object::Sizes {
         flows: 1 << 18,

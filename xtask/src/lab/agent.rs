@@ -223,6 +223,9 @@ impl Agent {
             .arg("--bpffs")
             .arg(&self.bpffs)
             .args(&self.options.args)
+            // glibc gives threads heaps of their own, each as large as it ever had to be; musl, with which duolb is
+            // shipped, has one for all. What a test says of memory is to hold for that.
+            .env("MALLOC_ARENA_MAX", "1")
             .stdin(Stdio::null())
             .stdout(log.try_clone().context("cannot share a file")?)
             .stderr(log);

@@ -22,6 +22,8 @@ const BPF_LINK_CREATE: libc::c_int = 28;
 /// Before, or after, all that are there.
 const BPF_F_BEFORE: u32 = 1 << 3;
 const BPF_F_AFTER: u32 = 1 << 4;
+/// In the driver.
+const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 /// Programs that are looked for in one place at most.
 const MOST: usize = 64;
 
@@ -32,6 +34,8 @@ pub enum Place {
     Ingress,
     /// tcx, what goes out.
     Egress,
+    /// XDP in the driver, where there is room for one.
+    Xdp,
     /// Processes of a cgroup that call `connect` on an IPv4 socket.
     Connect4,
 }
@@ -115,6 +119,7 @@ impl Place {
         match self {
             Self::Ingress => (3, 46, u32::MAX),
             Self::Egress => (3, 47, u32::MAX),
+            Self::Xdp => (6, 37, 2),
             Self::Connect4 => (18, 10, 1),
         }
     }
@@ -169,6 +174,7 @@ fn put(target: u32, place: Place, order: Order) -> Result<Foreign> {
     let flags = match (place, order) {
         // Links of cgroups have an order from 6.14 on only.
         (Place::Connect4, _) => 0,
+        (Place::Xdp, _) => XDP_FLAGS_DRV_MODE,
         (_, Order::First) => BPF_F_BEFORE,
         (_, Order::Last) => BPF_F_AFTER,
     };

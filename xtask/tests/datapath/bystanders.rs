@@ -2,13 +2,12 @@
 //! nothing that can.
 
 use std::{
-    io::{Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
-use socket2::{Domain, Protocol as Ip, Socket, Type};
+use socket2::{Domain, Socket, Type};
 use xtask::lab::patience::stretched;
 use xtask::lab::{Addresses, Netns, Pod, Protocol, probe::Probe};
 
@@ -23,24 +22,7 @@ pub fn ping(netns: &Netns, to: IpAddr, length: usize) -> Result<()> {
 
 /// Likewise with another patience.
 pub fn ping_for(patience: Duration, netns: &Netns, to: IpAddr, length: usize) -> Result<()> {
-    netns.sysctl(&[("net/ipv4/ping_group_range", "0 0")])?;
-    netns.run(|| {
-        let (protocol, kind) = match to {
-            IpAddr::V4(_) => (Ip::ICMPV4, 8),
-            IpAddr::V6(_) => (Ip::ICMPV6, 128),
-        };
-        let to = SocketAddr::new(to, 0);
-        let mut socket = Socket::new(Domain::for_address(to), Type::DGRAM, Some(protocol))?;
-        socket.set_read_timeout(Some(stretched(patience)))?;
-        socket.connect(&to.into())?;
-        let payload = bytes(length);
-        let request = [&[kind, 0, 0, 0, 0, 0, 0, 1][..], &payload].concat();
-        socket.write_all(&request)?;
-        let mut reply = vec![0; 64 << 10];
-        let length = socket.read(&mut reply).context("no echo")?;
-        ensure!(reply[..length].ends_with(&payload), "another echo");
-        Ok(())
-    })?
+    xtask::lab::ping(netns, to, &bytes(length), patience)
 }
 
 /// A datagram to a group or to everyone arrives.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use xtask::lab::{Host, Lab, Protocol, Tunnel, probe::Probe};
+use xtask::lab::{Host, Lab, Protocol, Tunnel, ping, probe::Probe};
 
 use crate::{
     cluster::{Cluster, Kind, Mode},
@@ -186,6 +186,60 @@ fn an_endpoint_behind_a_tunnel_sees_the_tunnels_address_where_clients_come_in_by
 {
     needs_root!();
     go_through(Mode::Native, Through::Tun)
+}
+
+/// `ping` to cluster IPs through a tunnel, in one packet and in pieces: of a client at its other end, which the node
+/// answers on the way in; and of the node itself, whose route to them is the tunnel, answered on the way out (rule 52).
+fn echo(kind: Through) -> Result<()> {
+    let services = services();
+    let cluster = Cluster::start(Kind::plain(Mode::Tc), &services, &[])?;
+    let (lab, outside) = (&cluster.lab, &cluster.lab.outside().netns);
+    let _tunnel = lay(lab, kind, lab.outside())?;
+    let node = &lab.node("node-1").netns;
+    let mut answered = 0;
+    for v6 in [false, true] {
+        for service in [&services[0], &services[3]] {
+            let vip = service.socket(Frontend::ClusterIp, v6).ip();
+            for (netns, via) in [(outside, NEAR), (node, FAR)] {
+                let (to, via) = (vip.to_string(), via[usize::from(v6)]);
+                lab.exec(netns, &["ip", "route", "replace", &to, "via", via])?;
+                let payload = |length: usize| vec![0xa5; length];
+                let comes_back = || Ok(ping(netns, vip, &payload(56), PATIENCE / 10).is_ok());
+                let answers = lab.wait_until(4 * PATIENCE, comes_back)?;
+                ensure!(answers, "{vip} is silent to {} by {via}", netns.name());
+                for length in [0, 1, 56, 1_300, 8_000] {
+                    let back = ping(netns, vip, &payload(length), PATIENCE);
+                    back.with_context(|| format!("{vip}, {length} bytes by {via}"))?;
+                    answered += 1;
+                }
+            }
+        }
+    }
+    // Those in pieces count piece by piece.
+    let counted = cluster.verdict("echo")?;
+    ensure!(counted > answered, "{counted} of {answered}");
+    cluster.check_counters()
+}
+
+#[test]
+fn cluster_ips_answer_echo_through_a_tunnel_both_ways() -> Result<()> {
+    needs_root!();
+    echo(Through::Tun)
+}
+
+#[test]
+fn cluster_ips_answer_echo_through_the_kernels_own_tunnels() -> Result<()> {
+    needs_root!();
+    let test = "cluster_ips_answer_echo_through_the_kernels_own_tunnels";
+    for (kind, name) in [
+        (Through::WireGuard, "wireguard"),
+        (Through::InIpv6, "ip6tnl"),
+    ] {
+        if Lab::knows_link(name, test)? {
+            echo(kind).context(name)?;
+        }
+    }
+    Ok(())
 }
 
 /// The kernel's own tunnels, where it has them: both ways round, beside an uplink with XDP.

@@ -122,6 +122,52 @@ fn filters_of_others_in_the_same_qdisc_stay_where_they_are() -> Result<()> {
     Ok(())
 }
 
+/// Of XDP there is one program a device: theirs stays, TC serves, and the next agent takes the place once it is free.
+#[test]
+fn an_xdp_program_of_others_stays_and_all_are_served_without_ours() -> Result<()> {
+    needs_root!();
+    let mut faulty = Faulty::new()?;
+    let theirs = {
+        let on = Target::Device(&faulty.lab.node("node-1").netns, "eth0");
+        faulty.lab.put_foreign(&on, Place::Xdp, Order::Last)?
+    };
+    let said = |faulty: &Faulty| -> Result<String> {
+        let status = faulty.status()?;
+        let mut devices = status["devices"].as_array().into_iter().flatten();
+        let device = devices.find(|device| device["name"] == "eth0");
+        let device = device.context("no eth0")?;
+        Ok(format!("{} {}", device["xdp"], device["xdp_why"]))
+    };
+    let in_place = |faulty: &Faulty| -> Result<bool> {
+        let show = ["ip", "-details", "link", "show", "dev", "eth0"];
+        let link = faulty.lab.exec(faulty.lab.node("node-1"), &show)?;
+        Ok(link.contains(&format!("prog/xdp id {} ", theirs.program)))
+    };
+    ensure!(in_place(&faulty)?, "theirs is not there");
+    let mut options = xtask::lab::AgentOptions::from_env(faulty.directory.path())?;
+    options.args = vec!["--xdp".into(), "native".into()];
+    faulty.lab.start_agents(&options)?;
+    let streams = faulty.stream()?;
+    let busy = "\"off\" \"busy: another XDP program is there\"";
+    for when in ["beside ours", "after a restart"] {
+        ensure!(said(&faulty)? == busy, "{when}: {}", said(&faulty)?);
+        ensure!(in_place(&faulty)?, "{when}: theirs is gone");
+        streams.wait_rounds(50)?;
+        faulty.agent_mut().kill();
+        faulty.agent_mut().start()?;
+        faulty.agent().wait_ready()?;
+    }
+    nothing_lost(streams)?;
+    faulty.agent_mut().stop()?;
+    faulty.agent().duolb(&["cleanup"])?;
+    ensure!(in_place(&faulty)?, "after the clean-up theirs is gone");
+    drop(theirs);
+    faulty.agent_mut().start()?;
+    faulty.agent().wait_ready()?;
+    ensure!(said(&faulty)? == "\"native\" null", "{}", said(&faulty)?);
+    faulty.check_served()
+}
+
 #[test]
 fn programs_of_others_on_the_cgroup_stay() -> Result<()> {
     needs_root!();

@@ -119,13 +119,7 @@ fn cases() -> Vec<Case> {
 
 /// What the agent's metrics say of the Service `late`.
 fn metric(faulty: &Faulty) -> Result<String> {
-    let text = faulty.lab.in_ns(faulty.lab.node("node-1"), || {
-        use std::io::{Read as _, Write as _};
-        let mut http = std::net::TcpStream::connect("127.0.0.1:10249")?;
-        http.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
-        let mut text = String::new();
-        http.read_to_string(&mut text).map(|_| text)
-    })??;
+    let text = faulty.metrics()?;
     let about =
         |line: &&str| line.starts_with("duolb_service_problems{") && line.contains("\"late\"");
     Ok(text.lines().find(about).unwrap_or_default().to_owned())
@@ -190,6 +184,88 @@ fn a_service_that_finds_no_room_is_named_till_there_is_some_and_others_are_serve
         use anyhow::Context as _;
         fill(case).context(case.map)
     })
+}
+
+/// Slots are short only where a list changes, since it stands twice for a moment: the list stays as it was.
+#[test]
+fn a_change_that_finds_no_slots_is_named_and_what_was_served_goes_on_till_there_are_some()
+-> Result<()> {
+    needs_root!();
+    let faulty = Faulty::start(&["--max-slots", "16"])?;
+    let streams = faulty.stream()?;
+    let late = service("late", &cluster_ip(2, ""), &[80], 6);
+    let endpoints = || -> Result<usize> {
+        let dump = faulty.dump()?;
+        let mut found = dump
+            .iter()
+            .filter(|(frontend, _)| frontend.contains("10.96.1.2\""));
+        let list = found.next().map_or("", |(_, endpoints)| endpoints);
+        Ok(list.matches("10.244.1.").count())
+    };
+    faulty.directory.write("late.yaml", &late)?;
+    faulty.wait("it is served", || Ok(endpoints()? == 6))?;
+    let filler = service("filler", &cluster_ip(1, ""), &[80], 2);
+    let filler = faulty.directory.write("filler.yaml", &filler)?;
+    faulty.wait("both are served", || {
+        Ok(faulty.dump()?.keys().any(|key| key.contains("10.96.1.1\"")))
+    })?;
+    // Four of sixteen are left, and a list of five is wanted.
+    let changed = late.replace(
+        "[10.244.1.15], nodeName: node-1",
+        "[10.244.1.15], nodeName: node-1, conditions: {ready: false}",
+    );
+    ensure!(changed != late);
+    faulty.directory.write("late.yaml", &changed)?;
+    let is_told = |text: &str| {
+        let words = [
+            "service default/late: ",
+            "no room in map SLOTS_V4",
+            "--max-slots",
+        ];
+        words.iter().all(|words| text.contains(words))
+    };
+    faulty.wait("the log names the Service", || {
+        Ok(faulty.agent().log().lines().any(is_told))
+    })?;
+    faulty.wait("status names it", || {
+        Ok(is_told(&faulty.status()?["problems"].to_string()))
+    })?;
+    let told = metric(&faulty)?;
+    ensure!(told.contains("namespace=\"default\""), "{told:?}");
+    ensure!(endpoints()? == 6, "its list is as before");
+    streams.wait_rounds(50)?;
+    faulty.check_served()?;
+    std::fs::remove_file(filler)?;
+    faulty.wait("there is room, and the change is made", || {
+        Ok(faulty.status()?["agent"]["problems"] == 0 && endpoints()? == 5)
+    })?;
+    ensure!(metric(&faulty)?.is_empty(), "{}", metric(&faulty)?);
+    streams.wait_rounds(50)?;
+    nothing_lost(streams)
+}
+
+/// The last service port there is room for has its own counters, too: `TRAFFIC` is full when `SERVICES` is, not before.
+#[test]
+fn the_last_service_that_finds_room_is_counted_under_its_own_name() -> Result<()> {
+    needs_root!();
+    let faulty = Faulty::start(&["--max-services", "4"])?;
+    let filler = service("filler", &cluster_ip(1, ""), &[8080, 8081], 1);
+    faulty.directory.write("filler.yaml", &filler)?;
+    faulty.wait("it is served", || {
+        Ok(faulty.dump()?.keys().any(|key| key.contains("10.96.1.1\"")))
+    })?;
+    for (port, times) in [(8080, 2), (8081, 3)] {
+        let to: SocketAddr = ([10, 96, 1, 1], port).into();
+        for _ in 0..times {
+            faulty
+                .lab
+                .probe(faulty.lab.pod("client-1"), Protocol::Tcp, to)?;
+        }
+        let labels = format!("service=\"filler\",port=\"{port}\"");
+        let flows = faulty.metric("duolb_service_flows_total", &labels)?;
+        ensure!(flows == times, "port {port}: {flows} flows, not {times}");
+    }
+    Ok(())
 }
 
 #[test]

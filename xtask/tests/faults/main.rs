@@ -6,13 +6,17 @@
 mod disk;
 mod flood;
 mod foreign;
+mod forgets;
 mod full;
 mod node;
 mod signals;
 mod surroundings;
+mod syns;
 mod syscalls;
 mod two;
 
+#[path = "../external/crowd.rs"]
+mod crowd;
 #[expect(dead_code, reason = "these tests have a lab of their own")]
 #[path = "../lifecycle/manifests.rs"]
 mod manifests;

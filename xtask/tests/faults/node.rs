@@ -3,6 +3,8 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    io::{Read as _, Write as _},
+    net::TcpStream,
     process::Command,
     time::Duration,
 };
@@ -97,6 +99,27 @@ impl Faulty {
     pub(crate) fn status(&self) -> Result<Value> {
         let text = self.agent().duolb(&["status", "-o", "json"])?;
         serde_json::from_str(&text).with_context(|| text.clone())
+    }
+
+    /// What its metrics say.
+    pub(crate) fn metrics(&self) -> Result<String> {
+        self.lab.in_ns(self.lab.node("node-1"), || {
+            let mut http = TcpStream::connect("127.0.0.1:10249")?;
+            http.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
+            let mut text = String::new();
+            http.read_to_string(&mut text)?;
+            Ok(text)
+        })?
+    }
+
+    /// One number of its metrics, by the name and whatever labels its line must have.
+    pub(crate) fn metric(&self, name: &str, label: &str) -> Result<u64> {
+        let text = self.metrics()?;
+        let is_it = |line: &&str| line.split('{').next() == Some(name) && line.contains(label);
+        let line = text.lines().find(is_it);
+        let value = line.and_then(|line| line.split_whitespace().last());
+        let value = value.with_context(|| format!("no metric {name} {label}"))?;
+        value.parse().with_context(|| format!("{name}: {value}"))
     }
 
     /// The frontends with their endpoints, as the pins tell.

@@ -1,4 +1,4 @@
-//! The kernel's sockets over netlink (sock_diag(7)): list the connected ones, destroy one. Bytes only: what is
+//! The kernel's sockets over netlink (sock_diag(7)): list those of some states, destroy one. Bytes only: what is
 //! sent and what comes back, as of linux/inet_diag.h.
 //!
 //! A handful of fixed layouts, read and written by offset, since no library in use has the request that destroys.
@@ -27,8 +27,17 @@ const BEFORE_ID_TOLD: usize = 4;
 const ASKED: u32 = 72;
 const _: () = assert!(ASKED as usize == HEADER + BEFORE_ID_ASKED + ID);
 
-/// State of a connected socket, UDP's included (TCP_ESTABLISHED of linux/tcp_states.h), as a bit.
-const ESTABLISHED: u32 = 1 << 1;
+/// States of sockets (linux/tcp_states.h), as bits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct States(u32);
+
+impl States {
+    /// TCP_ESTABLISHED: connected, UDP's included.
+    pub(super) const CONNECTED: Self = Self(1 << 1);
+    /// Whatever talks to somebody, or may: all but TCP_LISTEN, and TCP_TIME_WAIT, which is no socket any more. A UDP
+    /// socket that is not connected is in TCP_CLOSE.
+    pub(super) const ANY: Self = Self(0xfff & !(1 << 10 | 1 << 6));
+}
 
 /// A family of addresses, as sockets have it; an IPv6 socket may talk IPv4.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,16 +47,16 @@ pub(super) enum SocketFamily {
     Inet6 = 10,
 }
 
-/// A connected socket.
+/// A socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Connected {
+pub(super) struct Listed {
     family: SocketFamily,
     protocol: u8,
     /// `struct inet_diag_sockid`, as it came: names the socket to the kernel.
     id: [u8; ID],
 }
 
-impl Connected {
+impl Listed {
     /// Whom it is connected to; a mapped address as what it stands for.
     pub(super) fn peer(&self) -> SocketAddr {
         let address = &self.id[20..36];
@@ -66,17 +75,39 @@ impl Connected {
     /// The message that has the kernel destroy it: whoever uses it is told so, and connects anew.
     pub(super) fn destroy(&self) -> Vec<u8> {
         let flags = NLM_F_REQUEST | NLM_F_ACK;
-        request(SOCK_DESTROY, flags, self.family, self.protocol, &self.id)
+        let states = States::CONNECTED;
+        request(
+            SOCK_DESTROY,
+            flags,
+            self.family,
+            self.protocol,
+            states,
+            &self.id,
+        )
     }
 }
 
-/// The message that asks for all connected sockets of a family and protocol.
-pub(super) fn list(family: SocketFamily, protocol: u8) -> Vec<u8> {
+/// The message that asks for all sockets of a family and protocol in these states.
+pub(super) fn list(family: SocketFamily, protocol: u8, states: States) -> Vec<u8> {
     let flags = NLM_F_REQUEST | NLM_F_DUMP;
-    request(SOCK_DIAG_BY_FAMILY, flags, family, protocol, &[0; ID])
+    request(
+        SOCK_DIAG_BY_FAMILY,
+        flags,
+        family,
+        protocol,
+        states,
+        &[0; ID],
+    )
 }
 
-fn request(kind: u16, flags: u16, family: SocketFamily, protocol: u8, id: &[u8; ID]) -> Vec<u8> {
+fn request(
+    kind: u16,
+    flags: u16,
+    family: SocketFamily,
+    protocol: u8,
+    states: States,
+    id: &[u8; ID],
+) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(ASKED as usize);
     bytes.extend(ASKED.to_ne_bytes());
     bytes.extend(kind.to_ne_bytes());
@@ -85,7 +116,7 @@ fn request(kind: u16, flags: u16, family: SocketFamily, protocol: u8, id: &[u8; 
     bytes.extend([0; 8]);
     // No further attributes, please; a byte of padding.
     bytes.extend([family as u8, protocol, 0, 0]);
-    bytes.extend(ESTABLISHED.to_ne_bytes());
+    bytes.extend(states.0.to_ne_bytes());
     bytes.extend(id);
     bytes
 }
@@ -93,7 +124,7 @@ fn request(kind: u16, flags: u16, family: SocketFamily, protocol: u8, id: &[u8; 
 /// What the kernel answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
-    Socket(Connected),
+    Socket(Listed),
     /// That was all of a list, or done; else the number of the error.
     End(Result<(), i32>),
 }
@@ -128,7 +159,7 @@ fn parse_one(kind: u16, body: &[u8], protocol: u8) -> Option<Answer> {
             let family = families
                 .into_iter()
                 .find(|family| *family as u8 == body[0])?;
-            Some(Answer::Socket(Connected {
+            Some(Answer::Socket(Listed {
                 family,
                 protocol,
                 id: array(id),

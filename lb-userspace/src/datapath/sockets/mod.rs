@@ -6,10 +6,12 @@
 //! is gone (rules 73 and 75). The kernel can abort such a socket (CONFIG_INET_DIAG_DESTROY): its process gets
 //! ECONNABORTED. Which sockets are ours to abort is known from the programs' own notes, so that one that was
 //! connected to the endpoint itself is left alone.
+//!
+//! The kernel also tells which sockets there are at all ([`cookies`]), so that the notes of others can go.
 
 mod diag;
 
-use std::{io, net::SocketAddr};
+use std::{collections::HashSet, io, net::SocketAddr};
 
 use aya::{
     Pod,
@@ -22,7 +24,7 @@ use lb_common::{
 };
 use netlink_sys::{Socket as Netlink, SocketAddr as NetlinkAddr, protocols::NETLINK_SOCK_DIAG};
 
-use self::diag::{Answer, Connected, SocketFamily};
+use self::diag::{Answer, Listed, SocketFamily, States};
 use super::{DatapathError, pins::Pins};
 
 /// `SocketKey::way` of the entry that says whom a socket believes to talk to.
@@ -72,12 +74,12 @@ impl Sockets {
         } else {
             &[proto::UDP]
         };
-        let mut netlink = Netlink::new(NETLINK_SOCK_DIAG)?;
-        netlink.connect(&NetlinkAddr::new(0, 0))?;
+        let mut netlink = open()?;
         let mut destroyed = 0;
         for protocol in protocols {
             for family in [SocketFamily::Inet, SocketFamily::Inet6] {
-                let connected = ask(&mut netlink, &diag::list(family, *protocol), *protocol)?;
+                let list = diag::list(family, *protocol, States::CONNECTED);
+                let connected = ask(&mut netlink, &list, *protocol)?;
                 for socket in connected {
                     if !self.has_lost_endpoint(&socket, *protocol) {
                         continue;
@@ -94,7 +96,7 @@ impl Sockets {
         Ok(destroyed)
     }
 
-    fn has_lost_endpoint(&self, socket: &Connected, protocol: u8) -> bool {
+    fn has_lost_endpoint(&self, socket: &Listed, protocol: u8) -> bool {
         let (peer, cookie) = (socket.peer(), socket.cookie());
         match peer {
             SocketAddr::V4(v4) => self
@@ -174,8 +176,32 @@ fn typed<T: TryFrom<Map, Error = MapError>>(
         })
 }
 
+/// The cookies, in halves as the programs have them, of all sockets of TCP and UDP in the network namespace of the
+/// calling thread that talk to somebody or may. A socket that has just been made is not told before it has a port.
+///
+/// # Errors
+/// The kernel's, if it does not tell of one of the protocols (CONFIG_INET_TCP_DIAG, CONFIG_INET_UDP_DIAG).
+pub fn cookies() -> io::Result<HashSet<[u32; 2]>> {
+    let mut netlink = open()?;
+    let mut cookies = HashSet::new();
+    for protocol in [proto::TCP, proto::UDP] {
+        for family in [SocketFamily::Inet, SocketFamily::Inet6] {
+            let list = diag::list(family, protocol, States::ANY);
+            let listed = ask(&mut netlink, &list, protocol)?;
+            cookies.extend(listed.iter().map(Listed::cookie));
+        }
+    }
+    Ok(cookies)
+}
+
+fn open() -> io::Result<Netlink> {
+    let netlink = Netlink::new(NETLINK_SOCK_DIAG)?;
+    netlink.connect(&NetlinkAddr::new(0, 0))?;
+    Ok(netlink)
+}
+
 /// Sends a request and collects the sockets that it is answered with, to the end.
-fn ask(netlink: &mut Netlink, request: &[u8], protocol: u8) -> io::Result<Vec<Connected>> {
+fn ask(netlink: &mut Netlink, request: &[u8], protocol: u8) -> io::Result<Vec<Listed>> {
     netlink.send(request, 0)?;
     let mut sockets = Vec::new();
     loop {
@@ -192,7 +218,29 @@ fn ask(netlink: &mut Netlink, request: &[u8], protocol: u8) -> io::Result<Vec<Co
 
 #[cfg(test)]
 mod tests {
+    use std::net::UdpSocket;
+
     use super::*;
+
+    #[test]
+    fn a_socket_is_among_the_cookies_as_long_as_it_is_open() {
+        let connect = || -> io::Result<(UdpSocket, [u32; 2])> {
+            let (other, socket) = (UdpSocket::bind("127.0.0.1:0")?, UdpSocket::bind("[::1]:0")?);
+            let peer = SocketAddr::new("::1".parse().unwrap(), other.local_addr()?.port());
+            socket.connect(peer)?;
+            let list = diag::list(SocketFamily::Inet6, proto::UDP, States::CONNECTED);
+            let listed = ask(&mut open()?, &list, proto::UDP)?;
+            let listed = listed.iter().find(|listed| listed.peer() == peer);
+            Ok((socket, listed.expect("it is connected").cookie()))
+        };
+        let (socket, cookie) = match connect() {
+            Ok(connected) => connected,
+            Err(error) => return eprintln!("skipped: {error}"),
+        };
+        assert!(cookies().unwrap().contains(&cookie));
+        drop(socket);
+        assert!(!cookies().unwrap().contains(&cookie));
+    }
 
     #[test]
     fn a_kernel_that_destroys_no_sockets_is_told_from_other_errors() {
