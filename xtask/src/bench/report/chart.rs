@@ -1,0 +1,100 @@
+//! A section as a picture: bars of ratios, and lines where something grows.
+
+use std::path::Path;
+
+use anyhow::{Result, anyhow};
+use plotters::prelude::*;
+
+use super::Section;
+
+/// Bars beyond this many ratios would stand for one thing only; what is higher is cut off there.
+const HIGHEST: f64 = 3.0;
+
+/// Pixels of a bar with its gap, and of what is around all bars.
+const BAR: u32 = 22;
+const FRAME: u32 = 110;
+const WIDTH: u32 = 900;
+
+/// Draws the rows of a section: each way of each row against the row's first way.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn bars(section: &Section, file: &Path) -> Result<()> {
+    let bars: Vec<(String, String, f64)> = section
+        .rows
+        .iter()
+        .flat_map(|row| {
+            let base = row.rounds.keys().next().cloned().unwrap_or_default();
+            row.rounds.keys().filter_map(move |way| {
+                let ratio = row.ratio(way, &base)?;
+                Some((row.what.clone(), way.clone(), ratio.median))
+            })
+        })
+        .collect();
+    let count = u32::try_from(bars.len())?;
+    let area = SVGBackend::new(file, (WIDTH, FRAME + BAR * count.max(1))).into_drawing_area();
+    let failed = |error: &dyn std::fmt::Display| anyhow!("{}: {error}", file.display());
+    area.fill(&WHITE).map_err(|error| failed(&error))?;
+    let mut chart = ChartBuilder::on(&area)
+        .caption(&section.title, ("sans-serif", 18))
+        .margin(12)
+        .x_label_area_size(30)
+        .y_label_area_size(330)
+        .build_cartesian_2d(0.0..highest(&bars), (0..count.max(1)).into_segmented())
+        .map_err(|error| failed(&error))?;
+    chart
+        .configure_mesh()
+        .disable_y_mesh()
+        .y_labels(bars.len())
+        .y_label_formatter(&|place| match place {
+            SegmentValue::CenterOf(i) => bars
+                .get(*i as usize)
+                .map_or_else(String::new, |(what, way, _)| format!("{what}: {way}")),
+            _ => String::new(),
+        })
+        .x_desc("ratio to the first way of each row")
+        .draw()
+        .map_err(|error| failed(&error))?;
+    let mut before = None;
+    let mut shade = 0;
+    for (i, (what, _, ratio)) in (0..count).zip(&bars) {
+        if before != Some(what) {
+            (before, shade) = (Some(what), 0);
+        }
+        let (from, to) = (SegmentValue::Exact(i), SegmentValue::Exact(i + 1));
+        let mut bar = Rectangle::new(
+            [(0.0, from), (ratio.min(HIGHEST), to)],
+            Palette99::pick(shade).mix(0.8).filled(),
+        );
+        bar.set_margin(3, 3, 0, 0);
+        chart.draw_series([bar]).map_err(|error| failed(&error))?;
+        shade += 1;
+    }
+    area.present().map_err(|error| failed(&error))
+}
+
+fn highest(bars: &[(String, String, f64)]) -> f64 {
+    let highest = bars.iter().map(|(.., ratio)| *ratio).fold(1.0, f64::max);
+    (highest * 1.05).min(HIGHEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::report::tests::report;
+
+    #[test]
+    fn every_way_of_a_row_has_a_bar() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("throughput.svg");
+        bars(&report().sections[0], &file).unwrap();
+        let svg = std::fs::read_to_string(file).unwrap();
+        for text in [
+            "TCP IPv4, 1 stream: direct",
+            "TCP IPv4, 1 stream: duolb (bpf)",
+            "How fast",
+        ] {
+            assert!(svg.contains(text), "{text} in {svg}");
+        }
+    }
+}

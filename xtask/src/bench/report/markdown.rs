@@ -1,0 +1,131 @@
+//! The report as tables: `report.md`, and the same on the terminal.
+//!
+//! Ratios first: they are what holds on another day. A way that could not be measured says why.
+
+use std::fmt::{self, Write as _};
+
+use super::{Gate, Report, Row, Section};
+
+/// The whole report.
+pub fn page(report: &Report) -> String {
+    let mut text = String::new();
+    // A String takes everything.
+    let _ = write_page(&mut text, report);
+    text
+}
+
+fn write_page(out: &mut String, report: &Report) -> fmt::Result {
+    let machine = &report.machine;
+    let scope = if report.full { "full" } else { "quick" };
+    writeln!(
+        out,
+        "# Bench\n\n{} x {}, {:.0} GiB, Linux {}, load before {}; {scope} run.\n\
+         Ratios are medians of the rounds' ratios, ± half the distance of the quartiles.",
+        machine.processors,
+        machine.processor,
+        gib(machine.memory),
+        machine.kernel,
+        machine.load
+    )?;
+    report
+        .sections
+        .iter()
+        .try_for_each(|section| write_section(out, section))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for people")]
+fn gib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 30)
+}
+
+fn write_section(out: &mut String, section: &Section) -> fmt::Result {
+    writeln!(out, "\n## {}\n\n{}", section.name, section.title)?;
+    for row in &section.rows {
+        write_row(out, row)?;
+    }
+    if !section.gates.is_empty() {
+        writeln!(
+            out,
+            "\n| gate | | measured | asked for | |\n|---|---|---|---|---|"
+        )?;
+    }
+    section
+        .gates
+        .iter()
+        .try_for_each(|gate| write_gate(out, gate))
+}
+
+/// A table of a row: ways below each other, each against the first.
+fn write_row(out: &mut String, row: &Row) -> fmt::Result {
+    let Some(base) = row.rounds.keys().next() else {
+        return write_missing(out, row);
+    };
+    writeln!(
+        out,
+        "\n| {} | of {base} | {} |\n|---|---|---|",
+        row.what, row.unit
+    )?;
+    for way in row.rounds.keys() {
+        let ratio = row.ratio(way, base).map_or_else(
+            || "-".to_owned(),
+            |ratio| format!("{:.2} ± {:.0} %", ratio.median, 100.0 * ratio.spread()),
+        );
+        let value = row
+            .value(way)
+            .map_or_else(|| "-".to_owned(), |value| three_digits(value.median));
+        writeln!(out, "| {way} | {ratio} | {value} |")?;
+    }
+    write_missing(out, row)
+}
+
+fn write_missing(out: &mut String, row: &Row) -> fmt::Result {
+    row.missing
+        .iter()
+        .try_for_each(|(way, why)| writeln!(out, "\n{}: {way} was not measured: {why}.", row.what))
+}
+
+fn write_gate(out: &mut String, gate: &Gate) -> fmt::Result {
+    let sign = if gate.at_least { "≥" } else { "≤" };
+    let measured = gate
+        .value
+        .map_or_else(|| "-".to_owned(), |value| format!("{:.2}", value.median));
+    let met = match gate.is_met() {
+        Some(true) => "met",
+        Some(false) => "NOT met",
+        None => "not measured",
+    };
+    writeln!(
+        out,
+        "| {} | {} | {measured} | {sign} {:.2} | {met} |",
+        gate.id, gate.what, gate.limit
+    )
+}
+
+/// A number as people read it: three digits that count.
+pub fn three_digits(value: f64) -> String {
+    let places = match value.abs() {
+        value if value >= 100.0 => 0,
+        value if value >= 10.0 => 1,
+        value if value >= 1.0 => 2,
+        _ => 3,
+    };
+    format!("{value:.places$}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::report::tests::report;
+
+    #[test]
+    fn the_page_shows_ratios_gates_and_what_is_missing() {
+        let page = page(&report());
+        assert!(
+            page.contains("| duolb (bpf) | 0.90 ± 1 % | 19.0 |"),
+            "{page}"
+        );
+        assert!(page.contains("kube-proxy iptables was not measured: iptables-legacy is missing."));
+        assert!(page.contains("≥ 0.90 | met |"));
+        assert!(page.contains("| not measured |"));
+    }
+}
