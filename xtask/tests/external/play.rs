@@ -129,12 +129,17 @@ fn ask(service: &Numbered, cell: &Cell, port: &AtomicU16) -> Outcome {
             probe.timeout(PATIENCE).attempts(1),
             all.keys().map(|endpoint| name(*endpoint)).collect(),
         ),
-        _ => (probe.timeout(SILENCE).attempts(1), BTreeSet::new()),
+        Fate::Refused | Fate::Denied => (probe.timeout(PATIENCE).attempts(1), BTreeSet::new()),
+        Fate::Dropped | Fate::Absent => (probe.timeout(SILENCE).attempts(1), BTreeSet::new()),
     };
     let (mut answered, mut others) = (BTreeMap::new(), BTreeSet::new());
-    // A datagram may get lost on a busy machine: a veth's XDP ring has 256 places. A rule that is broken loses all.
+    // A datagram or two may get lost on a busy machine: a veth's XDP ring has 256 places. A rule that is broken loses all.
     let may_answer = matches!(cell.expected, Fate::Answered(_));
-    let mut may_lose = cell.protocol == Protocol::Udp && may_answer;
+    let mut may_lose = if cell.protocol == Protocol::Udp && may_answer {
+        2
+    } else {
+        0
+    };
     // With even odds one of two goes unseen in one of 2^40 cells.
     for turn in 0..40 {
         if turn >= 2 && missing.is_empty() {
@@ -152,8 +157,8 @@ fn ask(service: &Numbered, cell: &Cell, port: &AtomicU16) -> Outcome {
                 let seen: &mut BTreeSet<IpAddr> = answered.entry(answer.endpoint).or_default();
                 seen.insert(answer.client.ip());
             }
-            Err(error) if error.source.kind() == io::ErrorKind::TimedOut && may_lose => {
-                may_lose = false;
+            Err(error) if error.source.kind() == io::ErrorKind::TimedOut && may_lose > 0 => {
+                may_lose -= 1;
             }
             Err(error) => {
                 let outcome = match error.source.kind() {
