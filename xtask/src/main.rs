@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::{build, check, dist, run, setup, test};
+use xtask::{bench, build, check, dist, run, setup, test};
 
 /// Builds, runs, tests and checks duolb. Every task first sets up what the machine lacks.
 #[derive(Parser)]
@@ -19,6 +19,8 @@ enum Task {
     Run(run::Args),
     /// Run every test
     Test(test::Args),
+    /// Measure duolb beside a bare veth, plain routing and kube-proxy's rule sets
+    Bench(bench::Args),
     /// Check formatting, lints, documentation and the rules between rooms
     Check(check::Args),
     /// Build duolb, kernel side included
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Run(args) => run::main(&args),
         Task::Test(args) => test::main(&args),
+        Task::Bench(args) => bench::main(&args),
         Task::Check(args) => check::main(&args),
         Task::Build(args) => build::main(&args),
         Task::Dist(args) => dist::main(&args),

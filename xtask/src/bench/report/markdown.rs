@@ -101,6 +101,38 @@ fn write_gate(out: &mut String, gate: &Gate) -> fmt::Result {
     )
 }
 
+/// What became of each way's ratio since an earlier run: figures of two runs do not compare, ratios do.
+pub fn comparison(earlier: &Report, report: &Report) -> String {
+    let rows = |report: &Report| -> Vec<Row> {
+        let sections = report.sections.iter();
+        sections.flat_map(|section| section.rows.clone()).collect()
+    };
+    let before = rows(earlier);
+    let mut text = String::from(
+        "\n## Since the earlier run\n\n| | way | then | now | |\n|---|---|---|---|---|\n",
+    );
+    for row in rows(report) {
+        let Some(old) = before.iter().find(|old| old.what == row.what) else {
+            continue;
+        };
+        let Some(base) = row.rounds.keys().next() else {
+            continue;
+        };
+        for way in row.rounds.keys().skip(1) {
+            if let (Some(then), Some(now)) = (old.ratio(way, base), row.ratio(way, base)) {
+                let change = 100.0 * (now.median / then.median - 1.0);
+                let (what, then, now) = (&row.what, then.median, now.median);
+                // A String takes everything.
+                let _ = writeln!(
+                    text,
+                    "| {what} | {way} | {then:.2} | {now:.2} | {change:+.0} % |"
+                );
+            }
+        }
+    }
+    text
+}
+
 /// A number as people read it: three digits that count.
 pub fn three_digits(value: f64) -> String {
     let places = match value.abs() {
@@ -116,6 +148,22 @@ pub fn three_digits(value: f64) -> String {
 mod tests {
     use super::*;
     use crate::bench::report::tests::report;
+
+    #[test]
+    fn runs_are_compared_by_their_ratios() {
+        let mut later = report();
+        let rounds = &mut later.sections[0].rows[0].rounds;
+        rounds
+            .get_mut("duolb (bpf)")
+            .unwrap()
+            .iter_mut()
+            .for_each(|value| *value *= 1.1);
+        let table = comparison(&report(), &later);
+        assert!(
+            table.contains("| duolb (bpf) | 0.90 | 0.99 | +10 % |"),
+            "{table}"
+        );
+    }
 
     #[test]
     fn the_page_shows_ratios_gates_and_what_is_missing() {
