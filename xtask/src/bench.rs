@@ -81,7 +81,7 @@ pub fn main(args: &Args) -> Result<()> {
     let duolb = match &args.duolb {
         Some(duolb) => duolb.clone(),
         None => {
-            setup::ensure(setup::Scope::Lab, &args.setup)?;
+            setup::ensure(setup::Scope::Bench, &args.setup)?;
             build::duolb(&["--release"])?
         }
     };

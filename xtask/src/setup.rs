@@ -26,6 +26,8 @@ pub enum Scope {
     Build,
     /// To compile, and to make the lab and run in it.
     Lab,
+    /// The same, and to measure there.
+    Bench,
     /// To compile a static binary.
     Static,
 }
@@ -48,6 +50,10 @@ pub fn ensure(scope: Scope, args: &Args) -> Result<()> {
     match scope {
         Scope::Build => {}
         Scope::Lab => missing += packages::ensure(packages::LAB, install)?,
+        Scope::Bench => {
+            missing += packages::ensure(packages::LAB, install)?;
+            missing += packages::ensure(packages::BENCH, install)?;
+        }
         Scope::Static => {
             missing += packages::ensure(packages::STATIC, install)?;
             missing += rust::ensure_static_target(install)?;

@@ -168,9 +168,13 @@ impl Ground {
                         exchange::connections(self.client(), to, moment)?;
                     }
                     ("udp", SINK) => {
-                        let arrived =
-                            datagrams::per_second(self.client(), to, self.endpoint(), moment)?;
-                        ensure!(arrived > 0.0, "no datagram arrived through {to}");
+                        // The first ones wait for a neighbour, longer than this moment.
+                        let mut tries = (0..TRIES).map(|_| {
+                            datagrams::per_second(self.client(), to, self.endpoint(), moment)
+                        });
+                        let arrived = tries.find(|arrived| !matches!(arrived, Ok(0.0)));
+                        let arrived = arrived.transpose()?;
+                        ensure!(arrived.is_some(), "no datagram arrived through {to}");
                     }
                     // iperf3 says itself when nobody answers.
                     _ => {}
@@ -180,6 +184,9 @@ impl Ground {
         Ok(())
     }
 }
+
+/// Moments in which a datagram may arrive.
+const TRIES: usize = 20;
 
 const RESTORE: [&str; 2] = ["iptables-legacy-restore", "ip6tables-legacy-restore"];
 
