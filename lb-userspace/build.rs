@@ -40,6 +40,9 @@ fn main() {
     let arch = env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets CARGO_CFG_TARGET_ARCH");
     let target_dir = out.join("bpf");
     let mut command = tools.build_command(root, &target_dir, &arch);
+    if env::var_os("CARGO_FEATURE_NEXT_SCHEMA").is_some() {
+        command.args(["--features", "next-schema"]);
+    }
     match command.status() {
         Ok(status) if status.success() => {}
         Ok(status) => fail(&format!(

@@ -20,6 +20,9 @@
 //! The SNAT entry is made with the first two and has no peer yet; the undo entry, and with it the peer, is made when
 //! the packet leaves, so that a CNI that masquerades before is not in its way.
 
+pub mod state;
+pub mod stats;
+
 use crate::address::Address;
 #[cfg(doc)]
 use crate::tables::traffic_index;
@@ -115,6 +118,9 @@ pub struct Flow<A> {
     pub mac: [u16; 3],
     /// Bits below.
     pub flags: u16,
+    /// Of the version of the tests: 0.
+    #[cfg(feature = "next-schema")]
+    pub grown: [u32; 2],
 }
 
 impl<A> Flow<A> {
@@ -122,7 +128,8 @@ impl<A> Flow<A> {
     pub const NO_SERVICE: u32 = u32::MAX;
     /// This entry is the reply one.
     pub const REPLY: u16 = 1;
-    /// TCP: a packet other than the opening SYN came from the client, so a further SYN opens anew.
+    /// TCP: a packet other than the opening SYN came from the client, so a further SYN opens anew. In all entries, for
+    /// their [`state`].
     pub const OPENED: u16 = 1 << 1;
     /// TCP: FIN from the client.
     pub const FIN_CLIENT: u16 = 1 << 2;
@@ -151,6 +158,8 @@ impl<A> Flow<A> {
     pub const FAST: u16 = 1 << 13;
     /// Undo, with [`Flow::XDP`]: the endpoint's side completes checksums, so that they can be mended.
     pub const COMPLETE: u16 = 1 << 14;
+    /// The endpoint has answered. In all entries.
+    pub const ANSWERED: u16 = 1 << 15;
     /// What tells the other kinds of entry from a forward one.
     pub const NOT_FORWARD: u16 = Self::REPLY | Self::SNAT | Self::UNDO;
 
@@ -202,12 +211,14 @@ impl<A: Address> Flow<A> {
             endpoint: 0,
             seen: self.seen,
             mac: no_mac(),
-            flags: self.flags & Self::FAST
+            flags: self.flags & (Self::FAST | state::STATE_FLAGS)
                 | if self.flags & Self::OPENED == 0 {
                     Self::REPLY | Self::AWAITS_SYN_ACK
                 } else {
                     Self::REPLY
                 },
+            #[cfg(feature = "next-schema")]
+            grown: [0; 2],
         }
     }
 
@@ -247,7 +258,9 @@ impl<A: Address> Flow<A> {
             endpoint: 0,
             seen: self.seen,
             mac: no_mac(),
-            flags: Self::UNDO | self.flags & Self::XDP,
+            flags: Self::UNDO | self.flags & (Self::XDP | state::STATE_FLAGS),
+            #[cfg(feature = "next-schema")]
+            grown: [0; 2],
         }
     }
 
@@ -261,6 +274,14 @@ impl<A: Address> Flow<A> {
             dport: undo.sport,
             proto: undo.proto,
         }
+    }
+
+    /// Whether this, found where the other entry of a flow with an entry at `tuple` should stand, is that flow's: each of
+    /// two twins has an end of the other's tuple for its peer.
+    #[inline(always)]
+    pub fn is_twin(&self, tuple: &FlowKey<A>) -> bool {
+        (self.peer_port == tuple.dport && self.peer == tuple.dst)
+            || (self.peer_port == tuple.sport && self.peer == tuple.src)
     }
 
     /// Whether this is an undo entry that translates to the same as `other`.
@@ -342,13 +363,19 @@ const _: () = {
     use crate::address::{V4, V6};
     assert!(size_of::<FlowKey<V4>>() == 16);
     assert!(size_of::<FlowKey<V6>>() == 40);
-    assert!(size_of::<Flow<V4>>() == 28);
-    assert!(size_of::<Flow<V6>>() == 40);
+    const GROWN: usize = if cfg!(feature = "next-schema") { 8 } else { 0 };
+    assert!(size_of::<Flow<V4>>() == 28 + GROWN);
+    assert!(size_of::<Flow<V6>>() == 40 + GROWN);
+    assert!(size_of::<stats::Churn>() == 16);
+    assert!(size_of::<stats::FlowStats>() == 56);
 };
 
 #[cfg(feature = "aya")]
 mod pod {
-    use super::{Flow, FlowKey};
+    use super::{
+        Flow, FlowKey,
+        stats::{Churn, FlowStats},
+    };
     use crate::address::{V4, V6};
 
     // SAFETY: repr(C), Copy, 'static, made of integers only, no padding (asserted above).
@@ -359,6 +386,10 @@ mod pod {
     unsafe impl aya::Pod for Flow<V4> {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Flow<V6> {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Churn {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for FlowStats {}
 }
 
 #[cfg(test)]

@@ -280,6 +280,11 @@ pub struct Icmp {
     pub rest: u32,
 }
 
+impl Icmp {
+    /// Offset of the checksum in the header, in bytes.
+    pub const CHECKSUM_OFFSET: u16 = 2;
+}
+
 // SAFETY: each is repr(C, packed(2)): alignment 1, no padding; fields are integers or transparent over them.
 unsafe impl Wire for Eth {}
 // SAFETY: as above.

@@ -10,11 +10,13 @@ use crate::{
     cursor::Cursor,
     headers::{Ipv4, Ipv6, Ipv6Extension, Ipv6Fragment, len, proto},
     join::join_ways,
+    opaque::opaque,
+    pieces::Piece,
 };
 
 /// Extension headers followed before giving up; RFC 8200 knows four kinds that may precede a transport
 /// header, each meant to occur once (destination options twice).
-const MAX_EXTENSIONS: usize = 5;
+const MAX_EXTENSIONS: u32 = 5;
 
 /// Hop limit of packets that we write ourselves, as Linux has it by default.
 const HOPS: u8 = 64;
@@ -77,6 +79,12 @@ pub trait Ip: Address {
     /// Whether the sum of the pseudo-header is part of this family's ICMP checksum.
     const ICMP_PSEUDO_HEADER: bool;
 
+    /// Types of this family's echo request and reply.
+    const ECHO: (u8, u8);
+
+    /// Seconds that a receiver waits for all pieces of a packet (ip_frag_time, IPV6_FRAG_TIMEOUT).
+    const REASSEMBLY_SECONDS: u32;
+
     /// Length of this family's header without options, in bytes.
     const HEADER_LEN: u16;
 
@@ -85,6 +93,13 @@ pub trait Ip: Address {
 
     /// Reads the IP header at byte `offset`.
     fn parse_l3(cursor: &Cursor<'_>, offset: u16) -> Option<L3<Self>>;
+
+    /// Reads the piece of a packet whose IP header stands at byte `offset`; of a whole packet, something.
+    fn parse_piece(cursor: &Cursor<'_>, offset: u16) -> Option<Piece<Self>>;
+
+    /// Exchanges the addresses of the header at byte `offset`, for an answer, and gives it all hops, with its checksum;
+    /// returns what that changed in the sum of the packet.
+    fn turn_round(cursor: &mut Cursor<'_>, offset: u16) -> Option<Delta>;
 
     /// Writes an address of the IP header at byte `offset`, `delta` being the change of address, and
     /// returns what that changed in a header checksum.
@@ -127,6 +142,8 @@ pub trait Ip: Address {
 impl Ip for V4 {
     const ICMP: u8 = proto::ICMP;
     const ICMP_PSEUDO_HEADER: bool = false;
+    const ECHO: (u8, u8) = (8, 0);
+    const REASSEMBLY_SECONDS: u32 = 30;
     const HEADER_LEN: u16 = len::<Ipv4>();
     const PORT_UNREACHABLE: (u8, u8) = (3, 3);
 
@@ -153,6 +170,34 @@ impl Ip for V4 {
             end: u32::from(offset) + u32::from(u16::from_be(header.total_len)),
             fragment,
         })
+    }
+
+    #[inline(always)]
+    fn parse_piece(cursor: &Cursor<'_>, offset: u16) -> Option<Piece<Self>> {
+        let header = cursor.get::<Ipv4>(offset)?;
+        let ihl = u16::from(header.version_ihl & 0xf);
+        Some(Piece {
+            src: header.src,
+            dst: header.dst,
+            id: u32::from(header.id),
+            proto: header.proto,
+            is_last: header.frag & Ipv4::MORE_FRAGMENTS == 0,
+            offset: u16::from_be(header.frag & Ipv4::OFFSET) << 3,
+            len: u16::from_be(header.total_len).wrapping_sub(ihl * 4),
+        })
+    }
+
+    #[inline(always)]
+    fn turn_round(cursor: &mut Cursor<'_>, offset: u16) -> Option<Delta> {
+        let header = cursor.get_mut::<Ipv4>(offset)?;
+        (header.src, header.dst) = (header.dst, header.src);
+        let before = u16::from_ne_bytes([header.ttl, header.proto]);
+        header.ttl = HOPS;
+        let after = u16::from_ne_bytes([header.ttl, header.proto]);
+        header.checksum = Delta::new()
+            .replace_u16(before, after)
+            .apply(header.checksum);
+        Some(Delta::new())
     }
 
     #[inline(always)]
@@ -238,6 +283,8 @@ impl Ip for V4 {
 impl Ip for V6 {
     const ICMP: u8 = proto::ICMPV6;
     const ICMP_PSEUDO_HEADER: bool = true;
+    const ECHO: (u8, u8) = (128, 129);
+    const REASSEMBLY_SECONDS: u32 = 60;
     const HEADER_LEN: u16 = len::<Ipv6>();
     const PORT_UNREACHABLE: (u8, u8) = (1, 4);
 
@@ -271,6 +318,41 @@ impl Ip for V6 {
         }
         l3.payload = join_ways(l3.payload);
         Some(l3)
+    }
+
+    #[inline(always)]
+    fn parse_piece(cursor: &Cursor<'_>, offset: u16) -> Option<Piece<Self>> {
+        let header = cursor.get::<Ipv6>(offset)?;
+        let start = offset + len::<Ipv6>();
+        let mut chain = Chain {
+            next: header.next,
+            end: start,
+            fragment: Fragment::Whole,
+        };
+        if !chain.find_fragment(cursor) {
+            return None;
+        }
+        let fragment = cursor.get::<Ipv6Fragment>(chain.end)?;
+        let headers = chain.end.wrapping_sub(start) + len::<Ipv6Fragment>();
+        Some(Piece {
+            src: header.src,
+            dst: header.dst,
+            id: fragment.id,
+            proto: fragment.next,
+            is_last: fragment.frag & Ipv6Fragment::MORE_FRAGMENTS == 0,
+            offset: u16::from_be(fragment.frag & Ipv6Fragment::OFFSET),
+            len: u16::from_be(header.payload_len).wrapping_sub(headers),
+        })
+    }
+
+    #[inline(always)]
+    fn turn_round(cursor: &mut Cursor<'_>, offset: u16) -> Option<Delta> {
+        let header = cursor.get_mut::<Ipv6>(offset)?;
+        (header.src, header.dst) = (header.dst, header.src);
+        let before = u16::from_ne_bytes([header.next, header.hops]);
+        header.hops = HOPS;
+        let after = u16::from_ne_bytes([header.next, header.hops]);
+        Some(Delta::new().replace_u16(before, after))
     }
 
     #[inline(always)]
@@ -366,6 +448,24 @@ impl Chain {
             }
         }
         // A chain that is longer than any host sends.
+        false
+    }
+
+    /// Goes to the fragment header; false if there is none.
+    #[inline(never)]
+    fn find_fragment(&mut self, cursor: &Cursor<'_>) -> bool {
+        // Left a loop: rare.
+        for _ in 0..opaque(MAX_EXTENSIONS + 1) {
+            if self.next == proto::FRAGMENT {
+                self.end = join_ways(self.end);
+                return true;
+            }
+            if self.step(cursor) != Some(true) {
+                return false;
+            }
+            self.end = join_ways(self.end);
+            self.next = join_ways(self.next);
+        }
         false
     }
 

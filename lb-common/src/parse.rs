@@ -9,6 +9,7 @@ use crate::{
     headers::{Eth, Icmp, Ports, Sctp, Tcp, Udp, Vlan, ethertype, len, proto},
     ip::{Fragment, Ip, L3},
     join::join_ways,
+    pieces::has_header,
 };
 
 /// The link layer of a packet: what it carries and where that begins.
@@ -49,7 +50,7 @@ pub struct Transport<A> {
     pub l4: u16,
     /// TCP flags; for SCTP [`Sctp::flags`]; 0 for UDP.
     pub flags: u8,
-    /// 1 if further pieces follow that have no ports, else 0. A number, because a comparison is a fork of ways
+    /// 1 if further pieces follow that have no ports (rule 98), else 0. A number, because a comparison is a fork of ways
     /// on BPF.
     pub fragment: u8,
 }
@@ -138,14 +139,18 @@ pub enum Packet<A> {
     Transport(Transport<A>),
     /// ICMP: [`parse_icmp_error`] tells whether it is an error about one of these.
     Icmp,
+    /// A piece of a packet that has no ports, of whatever protocol ([`Ip::parse_piece`]).
+    Piece,
 }
 
 /// Reads the packet whose IP header stands at byte `l3`.
 #[inline(always)]
 pub fn parse<A: Ip>(cursor: &Cursor<'_>, l3: u16) -> Option<Packet<A>> {
     let ip = A::parse_l3(cursor, l3)?;
-    if matches!(ip.fragment, Fragment::Later) {
-        return None;
+    if !matches!(ip.fragment, Fragment::Whole)
+        && (matches!(ip.fragment, Fragment::Later) || !has_header(&ip))
+    {
+        return Some(Packet::Piece);
     }
     let (ports, flags) = match ip.proto {
         proto::TCP => {
@@ -206,6 +211,33 @@ pub fn parse_icmp_error<A: Ip>(cursor: &Cursor<'_>, l3: u16) -> Option<IcmpError
         end: ip.end,
         inner: tuple(&inner, ports, u32::from(join_ways(inner.proto))),
     })
+}
+
+/// An echo request, or a later piece of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Echo<A> {
+    /// Who is asked.
+    pub dst: A,
+    /// Offset of the ICMP header, in bytes; 0: a later piece has none.
+    pub icmp: u16,
+}
+
+/// Reads the packet whose IP header stands at byte `l3`, if it is an echo request. A later piece is taken for one: that
+/// it is ICMP must be known.
+#[inline(always)]
+pub fn parse_echo<A: Ip>(cursor: &Cursor<'_>, l3: u16) -> Option<Echo<A>> {
+    let ip = A::parse_l3(cursor, l3)?;
+    let mut echo = Echo {
+        dst: ip.dst,
+        icmp: 0,
+    };
+    if !matches!(ip.fragment, Fragment::Later) {
+        if cursor.get::<Icmp>(ip.payload)?.kind != A::ECHO.0 || !has_header(&ip) {
+            return None;
+        }
+        echo.icmp = ip.payload;
+    }
+    Some(echo)
 }
 
 #[inline(always)]

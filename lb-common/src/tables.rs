@@ -9,10 +9,15 @@
 use core::fmt::Debug;
 
 use crate::address::{Address, Family, V4, V6};
+pub use crate::problem::{PROBLEM_LEN, PROBLEMS, ProblemText};
 
 /// Version of every layout in this module and in [`crate::flow`]: part of the pin directory's name, so
 /// that an agent never interprets maps that another version made.
-pub const SCHEMA_VERSION: u32 = 4;
+pub const SCHEMA_VERSION: u32 = if cfg!(feature = "next-schema") { 5 } else { 4 };
+
+/// The oldest version whose maps an agent takes over: since then, keys have not changed and values have only grown at
+/// their end, where zero means what it meant before. Of a newer version an agent takes over what it knows.
+pub const CARRIED_SINCE: u32 = 4;
 
 /// What a client addresses: the key of `FRONTENDS_V4` and `FRONTENDS_V6`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,6 +80,9 @@ pub struct Frontend {
     pub inner_base: u32,
     /// With [`Frontend::SPLIT`]: number of slots for clients inside.
     pub inner_count: u32,
+    /// Of the version of the tests: 1.
+    #[cfg(feature = "next-schema")]
+    pub grown: u32,
 }
 
 impl Frontend {
@@ -380,6 +388,8 @@ pub struct AgentState {
     pub hz: u32,
     /// First and last port that SNAT gives to clients.
     pub snat: [u16; 2],
+    /// Seconds that flows may be silent for, by [`crate::flow::state::State`].
+    pub timeouts: [u32; crate::flow::state::STATE_COUNT],
 }
 
 /// Longest namespace, Service or port name, in bytes: a DNS label (RFC 1123) plus one to make it even.
@@ -419,7 +429,14 @@ pub struct ServiceRecord {
 const _: () = {
     assert!(size_of::<FrontendKey<V4>>() == 8);
     assert!(size_of::<FrontendKey<V6>>() == 20);
-    assert!(size_of::<Frontend>() == 28);
+    assert!(
+        size_of::<Frontend>()
+            == if cfg!(feature = "next-schema") {
+                32
+            } else {
+                28
+            }
+    );
     assert!(size_of::<Source<V4>>() == 8);
     assert!(size_of::<Source<V6>>() == 20);
     assert!(size_of::<SocketKey<V4>>() == 16);
@@ -435,15 +452,16 @@ const _: () = {
     assert!(size_of::<Affinity>() == 8);
     assert!(size_of::<Traffic>() == 40);
     assert!(size_of::<Device>() == 32);
-    assert!(size_of::<AgentState>() == 32);
+    assert!(size_of::<ProblemText>() == PROBLEM_LEN);
+    assert!(size_of::<AgentState>() == 56);
     assert!(size_of::<ServiceRecord>() == 3 * NAME_LEN + 32 + 8);
 };
 
 #[cfg(feature = "aya")]
 mod pod {
     use super::{
-        Affinity, AffinityKey, AgentState, Device, Endpoint, Frontend, FrontendKey, ServiceRecord,
-        Socket, SocketKey, Source, Traffic, V4, V6, VipRange,
+        Affinity, AffinityKey, AgentState, Device, Endpoint, Frontend, FrontendKey, ProblemText,
+        ServiceRecord, Socket, SocketKey, Source, Traffic, V4, V6, VipRange,
     };
 
     // SAFETY: repr(C), Copy, 'static, made of integers only, no padding (asserted above), so every
@@ -485,6 +503,8 @@ mod pod {
     unsafe impl aya::Pod for Device {}
     // SAFETY: as above.
     unsafe impl aya::Pod for AgentState {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for ProblemText {}
     // SAFETY: as above.
     unsafe impl aya::Pod for ServiceRecord {}
 }

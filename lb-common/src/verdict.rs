@@ -56,7 +56,8 @@ verdicts! {
     IcmpToEndpoint = 4, "icmp-to-endpoint", Pass;
     /// The service has no endpoint: refused with a TCP reset or ICMP port unreachable (rule 40).
     NoEndpoint = 5, "no-endpoint", Reply;
-    /// A fragment of a packet for a service; fragments are not translated (rule 98).
+    /// A piece of a packet for a ClusterIP that cannot be translated: the piece with the ports did not pass before it,
+    /// or is too short for them; or SCTP to another port, whose checksum is over all pieces (rule 98).
     Fragment = 6, "fragment", Drop;
     /// The flow table did not take the entry, retries included.
     FlowTableFull = 7, "flow-table-full", Drop;
@@ -96,6 +97,8 @@ verdicts! {
     XdpToClient = 23, "xdp-to-client", Pass;
     /// A process of the node connects or sends to a VIP: its socket talks to an endpoint.
     Socket = 24, "socket", Pass;
+    /// An ICMP echo request to a ClusterIP, or a piece of one: answered here.
+    Echo = 25, "echo", Reply;
 }
 
 /// Number of entries of `VERDICTS`.

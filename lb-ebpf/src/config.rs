@@ -3,9 +3,10 @@
 //! Load-time constants cost nothing: the verifier knows their values and removes what they switch off.
 
 use aya_ebpf::{Global, helpers::generated::bpf_jiffies64};
-use lb_common::{
-    flow::{is_past_seconds, ticks},
-    headers::proto,
+use lb_common::flow::{
+    Flow, is_past_seconds,
+    state::{DEFAULT_TIMEOUTS, TIMEOUT_INDEXES, timeout_index},
+    ticks,
 };
 
 /// Secret that the choice of endpoints depends on; the same over restarts of the agent.
@@ -24,13 +25,9 @@ static HZ: Global<u32> = Global::new(250);
 #[unsafe(no_mangle)]
 static TCP_RESET_DEAD: Global<u32> = Global::new(0);
 
-/// Ticks without a packet after which a UDP flow is forgotten.
+/// Ticks without a packet after which a flow no longer keeps its tuple from others, by [`timeout_index`].
 #[unsafe(no_mangle)]
-static UDP_TIMEOUT: Global<u32> = Global::new(180);
-
-/// Ticks without a packet after which a TCP or SCTP flow no longer keeps its tuple from others.
-#[unsafe(no_mangle)]
-static TCP_TIMEOUT: Global<u32> = Global::new(86_400);
+static TIMEOUTS: Global<[u32; TIMEOUT_INDEXES]> = Global::new(DEFAULT_TIMEOUTS.table());
 
 /// First port that SNAT gives to clients, host byte order, and how many there are: a range that no socket of
 /// this node takes one of by itself.
@@ -114,14 +111,19 @@ pub fn resets_dead() -> bool {
     TCP_RESET_DEAD.load() != 0
 }
 
-/// See [`UDP_TIMEOUT`] and [`TCP_TIMEOUT`].
+/// See [`TIMEOUTS`].
 #[inline(always)]
-pub fn timeout(proto: u32) -> u32 {
-    if proto == u32::from(proto::UDP) {
-        UDP_TIMEOUT.load()
-    } else {
-        TCP_TIMEOUT.load()
-    }
+pub fn timeout(proto: u32, flags: u16) -> u32 {
+    let first = (&raw const TIMEOUTS).cast::<u32>();
+    // SAFETY: the index is below the length of the array, which is all there is in a `Global`. Volatile because the
+    // agent writes it when the compiler is done.
+    unsafe { first.add(timeout_index(proto, flags)).read_volatile() }
+}
+
+/// Ticks that what is in use may be silent for.
+#[inline(always)]
+pub fn longest_timeout(proto: u32) -> u32 {
+    timeout(proto, Flow::<()>::OPENED | Flow::<()>::ANSWERED)
 }
 
 /// The kernel's tick counter: the cheapest clock there is (the verifier inlines it to one load).

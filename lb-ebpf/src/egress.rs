@@ -11,6 +11,7 @@ use lb_common::{
 };
 
 use crate::{
+    apart::is_apart,
     config,
     exit::{Exit, Step, end},
     maps::{self, Tables},
@@ -25,6 +26,7 @@ pub fn run<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
     match parse::<A>(&skb.cursor(), l3) {
         Some(Packet::Transport(packet)) => end(to_client(skb, &packet)),
         Some(Packet::Icmp) => Exit::Icmp,
+        Some(Packet::Piece) => Exit::Piece,
         None => Exit::NotOurs,
     }
 }
@@ -35,19 +37,13 @@ fn to_client<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<Verdict> {
     if flow.flags & (Flow::<A>::REPLY | Flow::<A>::SNAT) == 0 {
         return Err(Exit::NotOurs);
     }
-    if packet.is_fragment() {
-        return Err(Verdict::Fragment.into());
-    }
     if flow.flags & Flow::<A>::SNAT != 0 {
         snat::go_out(&packet.tuple, packet.flags, flow)?;
-        if packet.is_sctp() {
-            return Err(Exit::Sctp);
-        }
-        return Ok(pass(skb, packet, flow)?);
+    } else {
+        follow(packet, flow)?;
     }
-    follow(packet, flow)?;
-    if packet.is_sctp() {
-        return Err(Exit::Sctp);
+    if is_apart(packet) {
+        return Err(Exit::Apart);
     }
     let verdict = pass(skb, packet, flow)?;
     if matches!(verdict, Verdict::PortMoved) {
@@ -69,9 +65,10 @@ pub fn follow<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>) -> Step<()> 
     if flow.seen != now {
         flow.seen = now;
     }
-    twin::note_end(
+    twin::note(
         packet.flags,
         flow,
+        &packet.tuple,
         &flow.forward_key(&packet.tuple),
         Flow::<A>::FIN_ENDPOINT,
     );
@@ -86,17 +83,23 @@ pub fn pass<A: Tables>(
     flow: &Flow<A>,
 ) -> Result<Verdict, Verdict> {
     skb.translate(packet, &Target::of(flow, Side::Src))?;
+    Ok(count(skb, flow))
+}
+
+/// Counts a packet of `flow`.
+#[inline(always)]
+pub fn count<A: Tables>(skb: &Skb, flow: &Flow<A>) -> Verdict {
     if flow.traffic == Flow::<A>::NO_SERVICE {
-        return Ok(if flow.flags & Flow::<A>::SNAT == 0 {
+        return if flow.flags & Flow::<A>::SNAT == 0 {
             Verdict::PortMoved
         } else {
             Verdict::Snat
-        });
+        };
     }
     let bytes = u64::from(skb.len());
     maps::count_traffic(flow.traffic, |traffic| {
         traffic.packets_out += 1;
         traffic.bytes_out += bytes;
     });
-    Ok(Verdict::RevNat)
+    Verdict::RevNat
 }

@@ -11,6 +11,12 @@ pub enum Exit {
     Counted(Verdict),
     /// It is ICMP and takes the way of [`crate::icmp`].
     Icmp,
+    /// It is a piece of a packet, without ports, and takes the way of [`crate::pieces`].
+    Piece,
+    /// It may be an echo request to a ClusterIP, and takes the way of [`crate::echo`].
+    Echo,
+    /// It has been turned into the answer to an echo request.
+    Echoed,
     /// It is addressed to no frontend, but to what may be a VIP, and takes the way of [`crate::vips`].
     Vip,
     /// Its flow begins here: on ingress it takes the way of [`crate::begin`], on egress that of [`crate::snat`].
@@ -23,8 +29,8 @@ pub enum Exit {
     SentToEndpoint,
     /// It has been translated to its client and leaves by another device at once.
     SentToClient,
-    /// It is SCTP, its flow is known, and it takes the way of [`crate::sctp`].
-    Sctp,
+    /// Its flow is known, and it takes the way of [`crate::apart`].
+    Apart,
 }
 
 impl From<Verdict> for Exit {

@@ -11,6 +11,7 @@ use crate::{
     config, egress,
     exit::{Exit, Step},
     maps::{self, Tables},
+    pieces,
     route::Route,
     skb::Skb,
     twin,
@@ -95,7 +96,7 @@ pub fn to_client<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<()> {
         return Ok(());
     };
     let kind = Flow::<A>::REPLY | Flow::<A>::FAST;
-    if flow.flags & kind != kind || packet.is_fragment() || packet.l3 == 0 {
+    if flow.flags & kind != kind || packet.l3 == 0 {
         return Ok(());
     }
     // 0: the entry was lost and made again by a packet of the client's.
@@ -107,6 +108,9 @@ pub fn to_client<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<()> {
     // What is too long is the stack's, which tells the endpoint; so it must not be translated yet.
     if !skb.fits(flow.exit().0) {
         return Ok(());
+    }
+    if packet.is_fragment() {
+        pieces::note(skb, packet, false)?;
     }
     egress::pass(skb, packet, flow)?;
     skb.redirect(flow.exit());

@@ -31,7 +31,7 @@ pub fn leaving<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
 
 #[inline(always)]
 fn translate_leaving<A: Tables>(skb: &mut Skb, l3: u16) -> Step<Verdict> {
-    let error = &parse_icmp_error::<A>(&skb.cursor(), l3).ok_or(Exit::NotOurs)?;
+    let error = &parse_icmp_error::<A>(&skb.cursor(), l3).ok_or(Exit::Echo)?;
     let flow = *maps::find_flow(&error.inner.reversed()).ok_or(Exit::NotOurs)?;
     if flow.flags & (Flow::<A>::REPLY | Flow::<A>::SNAT) == 0 {
         return Err(Exit::NotOurs);
@@ -68,7 +68,7 @@ pub fn entering<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
 
 #[inline(always)]
 fn translate_entering<A: Tables>(skb: &mut Skb, l3: u16) -> Step<Verdict> {
-    let error = &parse_icmp_error::<A>(&skb.cursor(), l3).ok_or(Exit::NotOurs)?;
+    let error = &parse_icmp_error::<A>(&skb.cursor(), l3).ok_or(Exit::Echo)?;
     let flow = *maps::find_flow(&error.inner.reversed()).ok_or(Exit::NotOurs)?;
     if flow.flags & (Flow::<A>::REPLY | Flow::<A>::SNAT) != 0 || error.dst != error.inner.src {
         return Err(Exit::NotOurs);

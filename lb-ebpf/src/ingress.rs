@@ -14,6 +14,7 @@ use lb_common::{
 };
 
 use crate::{
+    apart::is_apart,
     bridge, config,
     exit::{Exit, Step, end},
     fast,
@@ -29,6 +30,7 @@ pub fn run<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
     match parse::<A>(&skb.cursor(), l3) {
         Some(Packet::Transport(packet)) => end(to_endpoint(skb, &packet)),
         Some(Packet::Icmp) => Exit::Icmp,
+        Some(Packet::Piece) => Exit::Piece,
         None => Exit::NotOurs,
     }
 }
@@ -69,14 +71,19 @@ fn find_other<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<&'static 
     if vips::may_be(&packet.tuple.dst) {
         return Err(Exit::Vip);
     }
-    if !packet.is_tcp() {
+    if packet.is_udp() {
         return Err(Exit::NotOurs);
     }
     if vips::may_be_node_port(packet) {
         return Err(Exit::Vip);
     }
+    if !packet.is_tcp() {
+        return Err(Exit::NotOurs);
+    }
     moved::ensure_flow(packet)?;
-    Ok(find_flow(packet)?)
+    let flow = find_flow(packet)?;
+    follow(packet, flow);
+    Ok(flow)
 }
 
 /// Sends a packet of `flow` on its way.
@@ -85,14 +92,20 @@ pub fn forward<A: Tables>(skb: &mut Skb, packet: &Transport<A>, flow: &Flow<A>) 
     if flow.flags & Flow::<A>::L2 != 0 && packet.l3 != 0 {
         skb.set_mac(flow.mac);
     }
-    if packet.is_sctp() {
-        return Err(Exit::Sctp);
+    if is_apart(packet) {
+        return Err(Exit::Apart);
     }
     let verdict = pass(skb, packet, flow)?;
+    leave(skb, packet.l3, flow, verdict)
+}
+
+/// Has a packet of `flow` that is translated skip the stack, if it can.
+#[inline(always)]
+pub fn leave<A: Tables>(skb: &mut Skb, l3: u16, flow: &Flow<A>, verdict: Verdict) -> Step<Verdict> {
     // What is too long is the stack's, which tells the client.
     if config::skips_stack()
         && flow.flags & Flow::<A>::FAST != 0
-        && packet.l3 != 0
+        && l3 != 0
         && skb.fits(flow.exit().0)
     {
         skb.redirect(flow.exit());
@@ -109,19 +122,25 @@ pub fn pass<A: Tables>(
     flow: &Flow<A>,
 ) -> Result<Verdict, Verdict> {
     skb.translate(packet, &Target::of(flow, Side::Dst))?;
+    Ok(count(skb, flow))
+}
+
+/// Counts a packet of `flow`.
+#[inline(always)]
+pub fn count<A: Tables>(skb: &Skb, flow: &Flow<A>) -> Verdict {
     if flow.traffic == Flow::<A>::NO_SERVICE {
-        return Ok(if flow.flags & Flow::<A>::UNDO == 0 {
+        return if flow.flags & Flow::<A>::UNDO == 0 {
             Verdict::PortMoved
         } else {
             Verdict::Unsnat
-        });
+        };
     }
     let bytes = u64::from(skb.len());
     maps::count_traffic(flow.traffic, |traffic| {
         traffic.packets_in += 1;
         traffic.bytes_in += bytes;
     });
-    Ok(Verdict::Dnat)
+    Verdict::Dnat
 }
 
 /// The flow of a packet that is addressed to `frontend`, if it does not begin one.
@@ -152,10 +171,6 @@ pub fn go_on<A: Tables>(
     flow: &mut Flow<A>,
     now: u32,
 ) -> Result<(), Verdict> {
-    // The pieces that follow have no ports, so they could not follow (rule 98).
-    if packet.is_fragment() {
-        return Err(Verdict::Fragment);
-    }
     if !packet.is_udp() {
         follow(packet, flow);
     }
@@ -198,11 +213,8 @@ fn is_over<A: Tables>(
     }
     if packet.is_udp() {
         // A flow has to end when its endpoint does not answer any more or is another's (rules 73 to 75),
-        // and with its service or port. Answers keep it alive as well: a stream from the endpoint needs no
-        // packets from the client.
-        !is_served(flow, frontend)
-            || is_past(flow.seen, now, config::timeout(packet.tuple.proto))
-                && !twin::is_answered(packet, flow, now)
+        // and with its service or port.
+        !is_served(flow, frontend) || flow.seen != now && twin::is_silent(packet, flow, now)
     } else {
         // A connection outlives its endpoint's place in the slices (rules 53, 77, 78).
         is_reopened(packet, flow, now)
@@ -244,13 +256,11 @@ fn is_dead<A: Tables>(flow: &Flow<A>) -> bool {
 
 /// Notes what a segment from the client says about the connection.
 #[inline(always)]
-fn follow<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>) {
-    if !packet.is_open() && flow.flags & Flow::<A>::OPENED == 0 {
-        flow.flags |= Flow::<A>::OPENED;
-    }
-    twin::note_end(
+pub fn follow<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>) {
+    twin::note(
         packet.flags,
         flow,
+        &packet.tuple,
         &flow.reply_key(&packet.tuple),
         Flow::<A>::FIN_CLIENT,
     );

@@ -18,10 +18,12 @@
 )]
 
 mod affinity;
+mod apart;
 mod begin;
 mod bound;
 mod bridge;
 mod config;
+mod echo;
 mod egress;
 mod exit;
 mod fast;
@@ -30,12 +32,13 @@ mod ingress;
 mod maps;
 mod moved;
 mod open;
+mod pieces;
 mod reject;
 mod route;
-mod sctp;
 mod skb;
 mod snat;
 mod socket;
+mod switch;
 mod twin;
 mod vips;
 mod xdp;
@@ -108,19 +111,31 @@ trait Hook {
 
     #[inline(always)]
     fn family<A: Tables, const IS_ETHERNET: bool>(skb: &mut Skb, l3: u16) -> Exit {
+        let is_noted = switch::is_on::<A>() && note_packet::<A>(skb, l3);
+        if is_noted {
+            switch::bring::<A>();
+        }
         let exit = join_ways(Self::run::<A>(skb, l3));
         let exit = Self::run_rare::<A>(skb, l3, exit);
-        // Only what comes in is ever refused.
-        if !Self::IS_INGRESS {
-            return exit;
+        if is_noted {
+            switch::give_back::<A>();
         }
         match join_ways(exit) {
+            Exit::Echo => echo::run::<A, IS_ETHERNET>(skb, l3),
+            // Only what comes in is ever refused.
+            exit if !Self::IS_INGRESS => exit,
             Exit::Counted(why) if matches!(why.action(), Action::Reply) => {
                 reject::run::<A, IS_ETHERNET>(skb, l3, why)
             }
             exit => exit,
         }
     }
+}
+
+/// Of a switch between maps: notes which packet is under way.
+#[inline(never)]
+fn note_packet<A: Tables>(skb: &mut Skb, l3: u16) -> bool {
+    switch::before::<A>(&skb.cursor(), l3)
 }
 
 struct Ingress;
@@ -137,6 +152,7 @@ impl Hook for Ingress {
     fn run_rare<A: Tables>(skb: &mut Skb, l3: u16, exit: Exit) -> Exit {
         let exit = join_ways(match exit {
             Exit::Icmp => icmp::entering::<A>(skb, l3),
+            Exit::Piece => pieces::entering::<A>(skb, l3),
             Exit::Vip => vips::run::<A>(skb, l3),
             Exit::Open => begin::run::<A>(skb, l3, false),
             Exit::OpenElsewhere => begin::run::<A>(skb, l3, true),
@@ -149,7 +165,7 @@ impl Hook for Ingress {
         match exit {
             // The flow that was opened just now is not there any more.
             Exit::Open | Exit::OpenElsewhere => Verdict::FlowTableFull.into(),
-            Exit::Sctp => sctp::run::<A>(skb, l3, Side::Dst),
+            Exit::Apart => apart::run::<A>(skb, l3, Side::Dst),
             exit => exit,
         }
     }
@@ -169,6 +185,7 @@ impl Hook for Egress {
     fn run_rare<A: Tables>(skb: &mut Skb, l3: u16, exit: Exit) -> Exit {
         let exit = join_ways(match exit {
             Exit::Icmp => icmp::leaving::<A>(skb, l3),
+            Exit::Piece => pieces::leaving::<A>(skb, l3),
             Exit::Open => snat::run::<A>(skb, l3),
             exit => exit,
         });
@@ -178,7 +195,7 @@ impl Hook for Egress {
         });
         match exit {
             Exit::Open => Verdict::FlowTableFull.into(),
-            Exit::Sctp => sctp::run::<A>(skb, l3, Side::Src),
+            Exit::Apart => apart::run::<A>(skb, l3, Side::Src),
             exit => exit,
         }
     }
@@ -205,6 +222,7 @@ fn enter<H: Hook, const IS_ETHERNET: bool>(ctx: TcContext) -> i32 {
         Exit::Counted(verdict) => verdict,
         Exit::SentToEndpoint => Verdict::Dnat,
         Exit::SentToClient => Verdict::RevNat,
+        Exit::Echoed => Verdict::Echo,
         _ => return TC_ACT_UNSPEC,
     };
     maps::count(verdict);
@@ -220,6 +238,7 @@ fn enter<H: Hook, const IS_ETHERNET: bool>(ctx: TcContext) -> i32 {
             TC_ACT_UNSPEC
         }
         Action::Drop => TC_ACT_SHOT,
+        Action::Reply if !H::IS_INGRESS => skb.take_in(),
         Action::Reply if IS_ETHERNET && l3 == 0 => skb.send_back_to_neighbour(),
         Action::Reply => skb.send_back(),
     }

@@ -5,6 +5,8 @@
 //! Each family has its own tables, so that IPv4 keys stay small; [`Tables`] picks them by the type
 //! parameter. The sizes here are minimal; the agent sets the real ones when it loads the object.
 
+pub mod former;
+
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_NOEXIST},
     macros::map,
@@ -12,11 +14,15 @@ use aya_ebpf::{
 };
 use lb_common::{
     address::{V4, V6},
-    flow::{Flow, FlowKey},
-    ip::Ip,
+    flow::{
+        Flow, FlowKey,
+        stats::{Churn, FlowStats, family_index},
+    },
+    pieces::{PieceKey, Pieces},
     tables::{
-        Affinity, AffinityKey, AgentState, Device, Endpoint, Frontend, FrontendKey, LOCAL_RANGES,
-        ServiceRecord, Socket, SocketKey, Source, Traffic, VIP_RANGES, VipRange, endpoint_index,
+        self, Affinity, AffinityKey, AgentState, Device, Endpoint, Frontend, FrontendKey,
+        LOCAL_RANGES, ProblemText, ServiceRecord, Socket, SocketKey, Source, Traffic, VIP_RANGES,
+        VipRange, endpoint_index,
     },
     verdict::{VERDICT_COUNT, Verdict},
 };
@@ -61,6 +67,19 @@ static AFFINITY_V6: LruHashMap<AffinityKey<V6>, Affinity> = LruHashMap::with_max
 static FLOWS_V4: LruHashMap<FlowKey<V4>, Flow<V4>> = LruHashMap::with_max_entries(1024, 0);
 #[map]
 static FLOWS_V6: LruHashMap<FlowKey<V6>, Flow<V6>> = LruHashMap::with_max_entries(1024, 0);
+/// Packets in pieces, of which the first has passed.
+#[map]
+static FRAGMENTS_V4: LruHashMap<PieceKey<V4>, Pieces> = LruHashMap::with_max_entries(1024, 0);
+#[map]
+static FRAGMENTS_V6: LruHashMap<PieceKey<V6>, Pieces> = LruHashMap::with_max_entries(1024, 0);
+/// What goes in and out of the flow tables, by [`family_index`].
+#[map]
+static CHURN: PerCpuArray<Churn> = PerCpuArray::with_max_entries(2, 0);
+/// What the agent found in them, and what the command line removed from them; only user space's.
+#[map]
+static FLOW_STATS: Array<FlowStats> = Array::with_max_entries(2, 0);
+#[map]
+static FLUSHED: Array<u64> = Array::with_max_entries(2, 0);
 #[map]
 static DEVICES: HashMap<u32, Device> = HashMap::with_max_entries(4096, 0);
 #[map]
@@ -83,6 +102,10 @@ static SERVICES: HashMap<u32, ServiceRecord> =
 #[map]
 static AGENT: Array<AgentState> = Array::with_max_entries(1, 0);
 
+/// What the agent cannot serve as it should, in words; likewise.
+#[map]
+static PROBLEMS: Array<ProblemText> = Array::with_max_entries(tables::PROBLEMS, 0);
+
 /// What was spent of a limit.
 #[repr(C)]
 pub struct Budget {
@@ -102,7 +125,7 @@ const EEXIST: i32 = -17;
 const EBUSY: i32 = -16;
 
 /// The tables of one family.
-pub trait Tables: Ip {
+pub trait Tables: former::FormerTables {
     fn frontends() -> &'static HashMap<FrontendKey<Self>, Frontend>;
     fn slots() -> &'static Array<u32>;
     fn endpoints() -> &'static Array<Endpoint<Self>>;
@@ -114,6 +137,7 @@ pub trait Tables: Ip {
     fn snat_address(device: &Device) -> Self;
     fn affinity() -> &'static LruHashMap<AffinityKey<Self>, Affinity>;
     fn flows() -> &'static LruHashMap<FlowKey<Self>, Flow<Self>>;
+    fn fragments() -> &'static LruHashMap<PieceKey<Self>, Pieces>;
 }
 
 impl Tables for V4 {
@@ -157,6 +181,10 @@ impl Tables for V4 {
     fn flows() -> &'static LruHashMap<FlowKey<Self>, Flow<Self>> {
         &FLOWS_V4
     }
+    #[inline(always)]
+    fn fragments() -> &'static LruHashMap<PieceKey<Self>, Pieces> {
+        &FRAGMENTS_V4
+    }
 }
 
 impl Tables for V6 {
@@ -199,6 +227,10 @@ impl Tables for V6 {
     #[inline(always)]
     fn flows() -> &'static LruHashMap<FlowKey<Self>, Flow<Self>> {
         &FLOWS_V6
+    }
+    #[inline(always)]
+    fn fragments() -> &'static LruHashMap<PieceKey<Self>, Pieces> {
+        &FRAGMENTS_V6
     }
 }
 
@@ -262,7 +294,13 @@ pub fn is_source<A: Tables>(service: u32, client: A) -> bool {
 /// Where a client's new flows go, in place.
 #[inline(always)]
 pub fn find_affinity<A: Tables>(key: &AffinityKey<A>) -> Option<&'static mut Affinity> {
-    let affinity = A::affinity().get_ptr_mut(key)?;
+    let affinity = match A::affinity().get_ptr_mut(key) {
+        None if former::has_affinity::<A>() => {
+            former::bring_affinity(key);
+            A::affinity().get_ptr_mut(key)?
+        }
+        found => found?,
+    };
     // SAFETY: as in `find_flow`.
     Some(unsafe { &mut *affinity })
 }
@@ -274,6 +312,9 @@ pub fn insert_affinity<A: Tables>(key: &AffinityKey<A>, affinity: &Affinity) {
     // EBUSY: see `store`.
     if insert() == Err(EBUSY) {
         let _ = insert();
+    }
+    if former::has_affinity::<A>() {
+        former::mirror_affinity(key, affinity);
     }
 }
 
@@ -287,15 +328,39 @@ pub fn find_flow<A: Tables>(key: &FlowKey<A>) -> Option<&'static mut Flow<A>> {
     Some(unsafe { &mut *flow })
 }
 
+/// Whether there is an entry by that key in the former table alone: another flow's.
+#[inline(always)]
+pub fn is_taken_formerly<A: Tables>(key: &FlowKey<A>) -> bool {
+    former::has_flows::<A>() && former::has_flow(key) && A::flows().get_ptr(key).is_none()
+}
+
 /// Inserts a flow's entry unless there is one.
 #[inline(always)]
 pub fn insert_flow<A: Tables>(key: &FlowKey<A>, flow: &Flow<A>) -> Result<(), Refused> {
+    insert_uncounted(key, flow)?;
+    count_inserted::<A>();
+    Ok(())
+}
+
+/// Likewise, where the stack has no room to count it: the caller does.
+#[inline(always)]
+pub fn insert_uncounted<A: Tables>(key: &FlowKey<A>, flow: &Flow<A>) -> Result<(), Refused> {
     store(key, flow, u64::from(BPF_NOEXIST))
 }
 
 /// Inserts or overwrites a flow's entry.
 #[inline(always)]
 pub fn put_flow<A: Tables>(key: &FlowKey<A>, flow: &Flow<A>) -> Result<(), Refused> {
+    // First as one that is new, so that it is counted only then.
+    match insert_flow(key, flow) {
+        Err(Refused::Exists) => overwrite_flow(key, flow),
+        other => other,
+    }
+}
+
+/// Overwrites a flow's entry that was there a moment ago.
+#[inline(always)]
+pub fn overwrite_flow<A: Tables>(key: &FlowKey<A>, flow: &Flow<A>) -> Result<(), Refused> {
     store(key, flow, u64::from(BPF_ANY))
 }
 
@@ -320,13 +385,70 @@ fn store<A: Tables>(key: &FlowKey<A>, flow: &Flow<A>, flags: u64) -> Result<(), 
 #[inline(always)]
 pub fn remove_flow<A: Tables>(key: &FlowKey<A>) {
     // It may be gone already: what is wanted either way.
-    let _ = A::flows().remove(key);
+    count_removed::<A>(A::flows().remove(key).err().unwrap_or(0));
+    if former::has_flows::<A>() {
+        former::remove_flow(key);
+    }
+}
+
+/// Counts an entry of [`insert_uncounted`]. Not inlined, for the sake of what stands beside every packet's way.
+#[inline(never)]
+pub fn count_inserted<A: Tables>() {
+    count_churn::<A>(|churn| churn.inserted += 1);
+}
+
+/// Counts a removal that ended with `errno`, 0 being success. Without a branch: the verifier would follow all that comes
+/// after twice.
+#[inline(never)]
+fn count_removed<A: Tables>(errno: i32) {
+    count_churn::<A>(|churn| churn.removed += u64::from(errno.cast_unsigned() >> 31 ^ 1));
+}
+
+#[inline(always)]
+fn count_churn<A: Tables>(change: impl Fn(&mut Churn)) {
+    if let Some(churn) = CHURN.get_ptr_mut(family_index(A::FAMILY)) {
+        // SAFETY: the entry is this CPU's own.
+        change(unsafe { &mut *churn });
+    }
+}
+
+/// What is known of a packet in pieces, in place.
+#[inline(always)]
+pub fn find_pieces<A: Tables>(key: &PieceKey<A>) -> Option<&'static mut Pieces> {
+    let pieces = A::fragments().get_ptr_mut(key)?;
+    // SAFETY: as in `find_flow`. Two CPUs may add a piece at once and one of them be lost: the entry then stays until
+    // it is too old.
+    Some(unsafe { &mut *pieces })
+}
+
+/// Inserts or overwrites what is known of a packet in pieces; false if there is no room.
+#[inline(always)]
+pub fn put_pieces<A: Tables>(key: &PieceKey<A>, pieces: &Pieces) -> bool {
+    let insert = || A::fragments().insert(key, pieces, u64::from(BPF_ANY));
+    // EBUSY: see `store`.
+    match insert() {
+        Err(EBUSY) => insert().is_ok(),
+        result => result.is_ok(),
+    }
+}
+
+/// Forgets a packet in pieces.
+#[inline(always)]
+pub fn remove_pieces<A: Tables>(key: &PieceKey<A>) {
+    // It may be gone already: what is wanted either way.
+    let _ = A::fragments().remove(key);
 }
 
 /// What a process of the node calls, in place.
 #[inline(always)]
 pub fn find_socket<A: Tables>(key: &SocketKey<A>) -> Option<&'static mut Socket<A>> {
-    let socket = A::sockets().get_ptr_mut(key)?;
+    let socket = match A::sockets().get_ptr_mut(key) {
+        None if former::has_sockets::<A>() => {
+            former::bring_socket(key);
+            A::sockets().get_ptr_mut(key)?
+        }
+        found => found?,
+    };
     // SAFETY: as in `find_flow`; only `seen` is ever written in place.
     Some(unsafe { &mut *socket })
 }
@@ -339,6 +461,9 @@ pub fn put_socket<A: Tables>(key: &SocketKey<A>, socket: &Socket<A>) {
     if insert() == Err(EBUSY) {
         let _ = insert();
     }
+    if former::has_sockets::<A>() {
+        former::mirror_socket(key, socket);
+    }
 }
 
 /// Forgets what a process of the node calls.
@@ -346,6 +471,9 @@ pub fn put_socket<A: Tables>(key: &SocketKey<A>, socket: &Socket<A>) {
 pub fn remove_socket<A: Tables>(key: &SocketKey<A>) {
     // It may be gone already: what is wanted either way.
     let _ = A::sockets().remove(key);
+    if former::has_sockets::<A>() {
+        former::remove_socket(key);
+    }
 }
 
 /// What the agent says of a device.
@@ -355,7 +483,7 @@ pub fn find_device(ifindex: u32) -> Option<&'static Device> {
     unsafe { DEVICES.get(ifindex) }
 }
 
-/// When a moved packet last passed, in ticks; 0: never.
+/// When a moved packet last passed, in ticks; 0: never. While there are former tables, that is not known here.
 #[inline(always)]
 pub fn last_moved() -> u32 {
     MOVED.get(0).copied().unwrap_or(0)

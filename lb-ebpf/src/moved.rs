@@ -23,7 +23,11 @@ use crate::{
 /// it has to be moved; else it is none of ours.
 #[inline(never)]
 pub fn ensure_flow<A: Tables>(packet: &Transport<A>) -> Step<()> {
-    let last = maps::last_moved();
+    let mut last = maps::last_moved();
+    if maps::former::has_flows::<A>() {
+        // Programs that count elsewhere may have moved some.
+        last = config::now() | 1;
+    }
     if last == 0 && !packet.is_open() {
         return Err(Exit::NotOurs);
     }
@@ -66,7 +70,7 @@ pub fn passed(now: u32) {
 /// Whether the packet belongs to a connection that was moved before.
 #[inline(always)]
 fn has_moved<A: Tables>(packet: &Transport<A>, last: u32, now: u32) -> bool {
-    if last == 0 || is_past(last, now, config::timeout(packet.tuple.proto)) {
+    if last == 0 || is_past(last, now, config::longest_timeout(packet.tuple.proto)) {
         return false;
     }
     let Some(flow) = maps::find_flow(&packet.tuple) else {
@@ -119,13 +123,16 @@ fn move_port<A: Tables>(packet: &Transport<A>, now: u32) -> Step<()> {
         seen: now,
         mac: no_mac(),
         flags: 0,
+        #[cfg(feature = "next-schema")]
+        grown: [0; 2],
     };
     open::claim_reply(
         &packet.tuple,
         &mut flow,
         packet.tuple.hash(config::hash_seed()),
         true,
-    )?;
+    )
+    .count::<A>()?;
     maps::put_flow(&packet.tuple, &flow).map_err(|_| Verdict::FlowTableFull)?;
     Ok(())
 }

@@ -53,13 +53,16 @@ pub fn run<A: Tables>(
         } else {
             Flow::<A>::OPENED
         },
+        #[cfg(feature = "next-schema")]
+        grown: [0; 2],
     };
     claim_reply(
         &packet.tuple,
         &mut flow,
         packet.tuple.hash(config::hash_seed()),
         client.is_taken,
-    )?;
+    )
+    .count::<A>()?;
     if snat::is_needed(packet, frontend, endpoint, role) {
         flow.flags |= Flow::<A>::MASQUERADED;
         snat::prepare(packet, &flow)?;
@@ -97,11 +100,6 @@ fn choose<A: Tables>(
         } else {
             Verdict::NoLocalEndpoint
         });
-    }
-    // The pieces that follow have no ports, so they could not follow (rule 98). Refusing needs no more
-    // than the first.
-    if packet.is_fragment() {
-        return Err(Verdict::Fragment);
     }
     let hash = packet.tuple.hash(config::hash_seed());
     // Multiply and shift instead of a division: uniform over the range as the hash is over 2^32.
@@ -141,6 +139,29 @@ pub fn log(ctx: &TcContext, service: u32) {
     info!(ctx, "service {}: new flow", service);
 }
 
+/// What came of claiming a reply tuple.
+pub enum Claim {
+    /// It has an entry that was not there.
+    Inserted,
+    /// It has one in the place of another.
+    Overwritten,
+    /// It has none.
+    Failed(Verdict),
+}
+
+impl Claim {
+    /// Counts an entry that was not there: who claims has no stack left for it.
+    #[inline(always)]
+    pub fn count<A: Tables>(self) -> Result<(), Verdict> {
+        match self {
+            Self::Inserted => maps::count_inserted::<A>(),
+            Self::Overwritten => {}
+            Self::Failed(verdict) => return Err(verdict),
+        }
+        Ok(())
+    }
+}
+
 /// Makes the reply tuple of `flow` this flow's own, with another client port in it if the client's own
 /// `is_taken` or a live flow answers by that tuple already (rule 99).
 #[inline(never)]
@@ -149,7 +170,7 @@ pub fn claim_reply<A: Tables>(
     flow: &mut Flow<A>,
     hash: u32,
     is_taken: bool,
-) -> Result<(), Verdict> {
+) -> Claim {
     let mut key = flow.reply_key(tuple);
     let entry = flow.reply_entry(tuple);
     let mut candidate = hash;
@@ -161,9 +182,12 @@ pub fn claim_reply<A: Tables>(
             flow.client_port = ((candidate >> 16) as u16 | 0x8000).to_be();
             key.dport = flow.client_port;
         }
-        match maps::insert_flow(&key, &entry) {
-            Ok(()) => return Ok(()),
-            Err(Refused::Full) => return Err(Verdict::FlowTableFull),
+        if maps::is_taken_formerly(&key) {
+            continue;
+        }
+        match maps::insert_uncounted(&key, &entry) {
+            Ok(()) => return Claim::Inserted,
+            Err(Refused::Full) => return Claim::Failed(Verdict::FlowTableFull),
             Err(Refused::Exists) => {}
         }
         let is_free = match maps::find_flow(&key) {
@@ -172,8 +196,11 @@ pub fn claim_reply<A: Tables>(
             None => true,
         };
         if is_free {
-            return maps::put_flow(&key, &entry).map_err(|_| Verdict::FlowTableFull);
+            return match maps::overwrite_flow(&key, &entry) {
+                Ok(()) => Claim::Overwritten,
+                Err(_) => Claim::Failed(Verdict::FlowTableFull),
+            };
         }
     }
-    Err(Verdict::NoPort)
+    Claim::Failed(Verdict::NoPort)
 }

@@ -1,11 +1,13 @@
 //! The context of a TC program: the only file that calls the kernel's packet helpers.
+//!
+//! Long because: what they do to a packet, and leave of what was known of it, is to be read side by side.
 
 use core::ffi::c_void;
 
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{
-        BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_REDIRECT,
+        BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, TC_ACT_REDIRECT,
         bpf_adj_room_mode::BPF_ADJ_ROOM_MAC, bpf_check_mtu_flags::BPF_MTU_CHK_SEGS,
     },
     helpers::generated::{
@@ -16,9 +18,10 @@ use aya_ebpf::{
 };
 use lb_common::{
     address::Family,
+    checksum::Delta,
     cursor::Cursor,
-    headers::{Eth, ethertype, len},
-    ip::Ip,
+    headers::{Eth, Icmp, ethertype, len},
+    ip::{Ip, Side},
     join::join_ways,
     opaque::opaque_pointer,
     parse::{L2, Transport, parse_l2},
@@ -208,14 +211,69 @@ impl Skb {
             // On CHECKSUM_COMPLETE the helper takes the addresses' change off the packet's sum, which
             // is right for IPv4, where the header checksum moved by as much. IPv6 has none: give it
             // back. In any other state this does nothing and says so.
-            // SAFETY: as above.
-            unsafe { bpf_csum_update(skb, addresses) };
+            self.add_to_sum(change.addresses);
         }
         if failed == 0 {
             Ok(())
         } else {
             Err(Verdict::NotWritable)
         }
+    }
+
+    /// Says what was changed in a packet that has no checksum for it, for the sum of the packet where the device
+    /// made one (CHECKSUM_COMPLETE).
+    #[inline(always)]
+    fn add_to_sum(&mut self, change: Delta) {
+        // SAFETY: `skb` is the program's context; the helper changes nothing but that sum.
+        unsafe { bpf_csum_update(self.ctx.skb.skb, change.to_wsum()) };
+    }
+
+    /// Writes an address of a piece without ports: the checksum of the whole is in the first one.
+    #[inline(always)]
+    pub fn set_piece_address<A: Ip>(
+        &mut self,
+        l3: u16,
+        side: Side,
+        from: A,
+        to: A,
+    ) -> Result<(), Verdict> {
+        let change = Delta::new().replace_words(from.words(), to.words());
+        A::set_address(&mut self.cursor(), l3, side, to, change).ok_or(Verdict::NotWritable)?;
+        if matches!(A::FAMILY, Family::V6) {
+            self.add_to_sum(change);
+        }
+        Ok(())
+    }
+
+    /// Makes the echo request whose header stands at `icmp` the reply, whatever state its checksum is in.
+    #[inline(always)]
+    pub fn set_echo_reply<A: Ip>(&mut self, icmp: u16) -> Result<(), Verdict> {
+        let (request, reply) = A::ECHO;
+        let mut cursor = self.cursor();
+        let header = cursor.get_mut::<Icmp>(icmp).ok_or(Verdict::NotWritable)?;
+        header.kind = reply;
+        let word = |kind| u16::from_ne_bytes([kind, 0]);
+        let change = Delta::new().replace_u16(word(request), word(reply));
+        let offset = u32::from(icmp + Icmp::CHECKSUM_OFFSET);
+        // SAFETY: `skb` is the program's context; the helper checks the offset itself. No reference into the packet is
+        // alive.
+        let failed =
+            unsafe { bpf_l4_csum_replace(self.ctx.skb.skb, offset, 0, change.to_wsum().into(), 0) };
+        if failed == 0 {
+            Ok(())
+        } else {
+            Err(Verdict::NotWritable)
+        }
+    }
+
+    /// Exchanges the addresses of the header at `l3`, for an answer.
+    #[inline(always)]
+    pub fn turn_round<A: Ip>(&mut self, l3: u16) -> Result<(), Verdict> {
+        let change = A::turn_round(&mut self.cursor(), l3).ok_or(Verdict::NotWritable)?;
+        if matches!(A::FAMILY, Family::V6) {
+            self.add_to_sum(change);
+        }
+        Ok(())
     }
 
     /// Who completes the transport checksum at byte `offset`: only the kernel knows. Its helper leaves
@@ -291,6 +349,17 @@ impl Skb {
     pub fn send_back(&self) -> i32 {
         // SAFETY: only notes the device for after the program.
         unsafe { bpf_redirect(self.ifindex(), 0) as i32 }
+    }
+
+    /// What a hook returns to have the packet come in by the device that it was to leave by.
+    #[inline(always)]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the helper returns an action, a small number"
+    )]
+    pub fn take_in(&self) -> i32 {
+        // SAFETY: as above.
+        unsafe { bpf_redirect(self.ifindex(), u64::from(BPF_F_INGRESS)) as i32 }
     }
 
     /// Whether the packet, or each segment of it, is short enough for a device.

@@ -11,7 +11,7 @@
 use core::ffi::c_void;
 
 use lb_common::{
-    flow::{Flow, FlowKey, is_past, no_mac},
+    flow::{Flow, FlowKey, is_past, no_mac, state::STATE_FLAGS},
     parse::{Packet, Transport, parse},
     tables::{Device, Endpoint, Frontend},
     verdict::Verdict,
@@ -61,7 +61,9 @@ pub fn prepare<A: Tables>(packet: &Transport<A>, flow: &Flow<A>) -> Result<(), V
         endpoint: 0,
         seen: flow.seen,
         mac: no_mac(),
-        flags: Flow::<A>::SNAT,
+        flags: Flow::<A>::SNAT | flow.flags & STATE_FLAGS,
+        #[cfg(feature = "next-schema")]
+        grown: [0; 2],
     };
     maps::put_flow(&key(packet, flow), &entry).map_err(|_| Verdict::FlowTableFull)
 }
@@ -91,7 +93,7 @@ pub fn go_out<A: Tables>(tuple: &FlowKey<A>, segment: u8, flow: &mut Flow<A>) ->
         return Err(Exit::Open);
     }
     let undo = flow.undo_key(tuple);
-    twin::note_end(segment, flow, &undo, Flow::<A>::FIN_CLIENT);
+    twin::note(segment, flow, tuple, &undo, Flow::<A>::FIN_CLIENT);
     Ok(())
 }
 
@@ -150,6 +152,9 @@ pub fn claim<A: Tables>(
         #[expect(clippy::cast_possible_truncation, reason = "the range is one of ports")]
         let port = port as u16;
         key.dport = port.to_be();
+        if maps::is_taken_formerly(&key) {
+            continue;
+        }
         match maps::insert_flow(&key, &entry) {
             Ok(()) => {}
             Err(Refused::Full) => return Err(Verdict::FlowTableFull),
@@ -179,13 +184,13 @@ fn replace<A: Tables>(key: &FlowKey<A>, entry: &Flow<A>, is_urgent: bool) -> Res
     {
         let is_closed =
             old.is_closed() && (is_urgent || is_past(old.seen, entry.seen, CLOSED_TIMEOUT));
-        if !is_closed && !is_past(old.seen, entry.seen, config::timeout(key.proto)) {
+        if !is_closed && !is_past(old.seen, entry.seen, config::timeout(key.proto, old.flags)) {
             return Ok(false);
         }
         // Else its flow, should it wake up, would go on with what is another's now.
         maps::remove_flow(&old.snat_key(key));
     }
-    match maps::put_flow(key, entry) {
+    match maps::overwrite_flow(key, entry) {
         Ok(()) => Ok(true),
         Err(_) => Err(Verdict::FlowTableFull),
     }
@@ -208,17 +213,14 @@ pub fn find_undo<A: Tables>(packet: &Transport<A>) -> Option<&'static mut Flow<A
 /// An answer that comes in, of the undo entry `flow`.
 #[inline(always)]
 pub fn go_back<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>) -> Result<(), Verdict> {
-    // The pieces that follow have no ports, so they could not follow (rule 98).
-    if packet.is_fragment() {
-        return Err(Verdict::Fragment);
-    }
     let now = config::now();
     if flow.seen != now {
         flow.seen = now;
     }
-    twin::note_end(
+    twin::note(
         packet.flags,
         flow,
+        &packet.tuple,
         &flow.snat_key(&packet.tuple),
         Flow::<A>::FIN_ENDPOINT,
     );

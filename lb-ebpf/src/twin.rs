@@ -9,7 +9,7 @@ use lb_common::{
 
 use crate::{
     config,
-    maps::{self, Tables},
+    maps::{self, Refused, Tables},
 };
 
 /// The reply entry for the tuple of a packet from an endpoint.
@@ -23,20 +23,32 @@ pub fn find_reply<A: Tables>(tuple: &FlowKey<A>) -> Option<&'static mut Flow<A>>
     }
 }
 
-/// Whether the endpoint of a flow spoke lately.
+/// Whether nobody has spoken for too long on a flow that its client has been silent on since an earlier tick.
+/// Answers keep it alive as well: a stream from the endpoint needs no packets from the client.
 #[inline(never)]
-pub fn is_answered<A: Tables>(packet: &Transport<A>, flow: &Flow<A>, now: u32) -> bool {
-    let Some(reply) = maps::find_flow(&flow.reply_key(&packet.tuple)) else {
+pub fn is_silent<A: Tables>(packet: &Transport<A>, flow: &Flow<A>, now: u32) -> bool {
+    if !is_past(
+        flow.seen,
+        now,
+        config::timeout(packet.tuple.proto, flow.flags),
+    ) {
         return false;
+    }
+    let Some(reply) = maps::find_flow(&flow.reply_key(&packet.tuple)) else {
+        return true;
     };
-    reply.is_same_reply(&flow.reply_entry(&packet.tuple))
-        && !is_past(reply.seen, now, config::timeout(packet.tuple.proto))
+    !reply.is_same_reply(&flow.reply_entry(&packet.tuple))
+        || is_past(
+            reply.seen,
+            now,
+            config::timeout(packet.tuple.proto, reply.flags),
+        )
 }
 
 /// Whether a flow no longer needs its tuple.
 #[inline(always)]
 pub fn is_idle<A: Tables>(flow: &Flow<A>, key: &FlowKey<A>, now: u32) -> bool {
-    flow.is_closed() || is_past(flow.seen, now, config::timeout(key.proto))
+    flow.is_closed() || is_past(flow.seen, now, config::timeout(key.proto, flow.flags))
 }
 
 /// Once a tick: makes sure that the reply entry still exists, which a flow with few answers might have
@@ -48,35 +60,69 @@ pub fn ensure_reply<A: Tables>(
     now: u32,
 ) -> Result<(), Verdict> {
     let key = flow.reply_key(&packet.tuple);
+    let entry = flow.reply_entry(&packet.tuple);
     match maps::find_flow(&key) {
-        Some(reply) => {
+        Some(reply) if reply.is_same_reply(&entry) => {
             if reply.seen != now {
                 reply.seen = now;
             }
             Ok(())
         }
-        None => {
-            let entry = flow.reply_entry(&packet.tuple);
-            maps::put_flow(&key, &entry).map_err(|_| Verdict::FlowTableFull)
-        }
+        // Another flow answers by it, since this one was silent for too long.
+        Some(reply) if !is_idle(reply, &key, now) => Ok(()),
+        Some(_) => maps::put_flow(&key, &entry).map_err(|_| Verdict::FlowTableFull),
+        None => match maps::insert_flow(&key, &entry) {
+            Err(Refused::Full) => Err(Verdict::FlowTableFull),
+            // Another CPU has just done it.
+            _ => Ok(()),
+        },
     }
 }
 
-/// Notes in both entries, this one and that of the key `other`, that a side ends the connection, if the
-/// TCP flags of its `segment` say so: `fin` is that side's flag.
+/// Notes in both entries, this one, which is `tuple`'s, and that of the key `other`, what a `segment` says about the flow's
+/// [state](lb_common::flow::state): that its side, which the flag `fin` stands for, has spoken for the first time, or
+/// ends the connection.
 #[inline(always)]
-pub fn note_end<A: Tables>(segment: u8, flow: &mut Flow<A>, other: &FlowKey<A>, fin: u16) {
-    if segment & (Tcp::FIN | Tcp::RST) != 0 {
-        note_end_in(segment, flow, other, fin);
+pub fn note<A: Tables>(
+    segment: u8,
+    flow: &mut Flow<A>,
+    tuple: &FlowKey<A>,
+    other: &FlowKey<A>,
+    fin: u16,
+) {
+    let is_news = flow.flags & spoken::<A>(segment, fin) != spoken::<A>(segment, fin);
+    if is_news || segment & (Tcp::FIN | Tcp::RST) != 0 {
+        note_in(segment, flow, tuple, other, fin);
     }
 }
 
 #[inline(never)]
-fn note_end_in<A: Tables>(segment: u8, flow: &mut Flow<A>, other: &FlowKey<A>, fin: u16) {
-    let flags = end_flags::<A>(segment, fin);
+fn note_in<A: Tables>(
+    segment: u8,
+    flow: &mut Flow<A>,
+    tuple: &FlowKey<A>,
+    other: &FlowKey<A>,
+    fin: u16,
+) {
+    let flags = end_flags::<A>(segment, fin) | spoken::<A>(segment, fin);
     flow.flags |= flags;
-    if let Some(other) = maps::find_flow(other) {
+    // One that is over may have lost its other entry to another flow, which goes on.
+    if let Some(other) = maps::find_flow(other)
+        && other.is_twin(tuple)
+    {
         other.flags |= flags;
+    }
+}
+
+/// The flow flag that says that the side `fin` stands for has spoken; a client that opens has not yet.
+#[inline(always)]
+fn spoken<A>(segment: u8, fin: u16) -> u16 {
+    if fin == Flow::<A>::FIN_ENDPOINT {
+        Flow::<A>::ANSWERED
+    } else if segment & (Tcp::SYN | Tcp::ACK) == Tcp::SYN {
+        0
+    } else {
+        Flow::<A>::OPENED
     }
 }
 

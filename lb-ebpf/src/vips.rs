@@ -27,7 +27,7 @@ const NEAR: u32 = 3;
 /// First port that the API server assigns to node ports, unless told otherwise, and how many there are.
 const NODE_PORTS: (u32, u32) = (30_000, 2_768);
 
-/// Whether a TCP packet may be of a connection through a node port whose Service is gone: node addresses are in no
+/// Whether a TCP or SCTP packet may be of a connection through a node port whose Service is gone: node addresses are in no
 /// range, for what comes to them is most often none of ours.
 #[inline(always)]
 pub fn may_be_node_port<A: Tables>(packet: &Transport<A>) -> bool {
@@ -78,7 +78,9 @@ fn to_endpoint<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<Verdict>
                 return Err(Exit::NotOurs);
             }
             moved::ensure_flow(packet)?;
-            ingress::find_flow(packet)?
+            let flow = ingress::find_flow(packet)?;
+            ingress::follow(packet, flow);
+            flow
         }
     };
     ingress::forward(skb, packet, flow)
@@ -93,14 +95,20 @@ fn refuse<A: Tables>(packet: &Transport<A>) -> Result<(), Verdict> {
 /// Refuses a flow to `address`, at whose port nothing is served, unless it is nobody's business.
 #[inline(always)]
 pub fn refuse_address<A: Tables>(address: &A) -> Result<(), Verdict> {
-    let mark = FrontendKey::mark(*address);
-    if maps::find_frontend(&mark).is_some_and(|mark| mark.flags & Frontend::VIP != 0) {
+    if is_cluster_ip(address) {
         return Err(Verdict::UnknownPort);
     }
     if flags(address) & VipRange::<A>::SERVICE_CIDR != 0 {
         return Err(Verdict::Unallocated);
     }
     Ok(())
+}
+
+/// Whether `address` is the ClusterIP of a Service.
+#[inline(always)]
+pub fn is_cluster_ip<A: Tables>(address: &A) -> bool {
+    let mark = FrontendKey::mark(*address);
+    maps::find_frontend(&mark).is_some_and(|mark| mark.flags & Frontend::VIP != 0)
 }
 
 /// The flags of all ranges that `address` is in.

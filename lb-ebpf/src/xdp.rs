@@ -34,7 +34,7 @@ use crate::{
     maps::{self, Tables},
     open::{self, Client},
     route::Route,
-    snat, twin,
+    snat, switch, twin,
 };
 
 /// Where the IP header stands in every packet that is sent on.
@@ -88,6 +88,10 @@ pub fn run(ctx: XdpContext) -> u32 {
 /// Each step begins anew with the packet: nested, they would need more stack than there is.
 #[inline(always)]
 fn family<A: Tables>(buff: &mut Buff) -> u32 {
+    let is_noted = switch::is_on::<A>() && note_packet::<A>(buff);
+    if is_noted {
+        switch::bring::<A>();
+    }
     let mut end = join_ways(known::<A>(buff));
     if end == End::Answer {
         end = join_ways(answer::<A>(buff));
@@ -101,11 +105,20 @@ fn family<A: Tables>(buff: &mut Buff) -> u32 {
     if end == End::Again {
         end = known::<A>(buff);
     }
+    if is_noted {
+        switch::give_back::<A>();
+    }
     match end {
         End::Transmit => xdp_action::XDP_TX,
         End::Redirect => xdp_action::XDP_REDIRECT,
         _ => xdp_action::XDP_PASS,
     }
+}
+
+/// Of a switch between maps: notes which packet is under way.
+#[inline(never)]
+fn note_packet<A: Tables>(buff: &mut Buff) -> bool {
+    switch::before::<A>(&buff.cursor(), L3)
 }
 
 /// A packet that may be sent on.
@@ -219,7 +232,13 @@ fn to_client<A: Tables>(buff: &mut Buff, packet: &Transport<A>) -> Option<End> {
     snat::go_back(packet, undo).ok()?;
     reply.seen = undo.seen;
     let forward_key = reply.forward_key(&reply_key);
-    twin::note_end(packet.flags, reply, &forward_key, Flow::<A>::FIN_ENDPOINT);
+    twin::note(
+        packet.flags,
+        reply,
+        &reply_key,
+        &forward_key,
+        Flow::<A>::FIN_ENDPOINT,
+    );
     let bytes = buff.rewrite(packet, &forward_key.reversed());
     maps::count_traffic(reply.traffic, |traffic| {
         traffic.packets_out += 1;

@@ -9,9 +9,11 @@
 pub mod agent;
 pub mod cli;
 pub mod config;
+pub mod conntrack;
 pub mod control;
 pub mod datapath;
 pub mod health;
+pub mod kube_proxy_rules;
 pub mod metrics;
 pub mod model;
 pub mod serve;

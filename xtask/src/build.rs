@@ -1,6 +1,6 @@
 //! `cargo xtask build`: the duolb binary, with the kernel side inside.
 
-use std::{path::PathBuf, process::Stdio};
+use std::{fs, path::PathBuf, process::Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -25,6 +25,20 @@ pub fn main(args: &Args) -> Result<()> {
     let options: &[_] = if args.release { &["--release"] } else { &[] };
     println!("{}", duolb(options)?.display());
     Ok(())
+}
+
+/// Builds what the next version's duolb might be, with longer values in its maps, for tests of upgrades, and puts it aside:
+/// in the same directory, so that nothing but the workspace itself is compiled a second time.
+///
+/// # Errors
+/// If it does not compile, or cannot be copied.
+pub fn next_schema() -> Result<PathBuf> {
+    let built = duolb(&["--features", "lb-userspace/next-schema"])?;
+    let aside = built.with_file_name("duolb-next-schema");
+    let fresh = aside.with_extension("new");
+    fs::copy(&built, &fresh).with_context(|| format!("cannot write {}", fresh.display()))?;
+    fs::rename(&fresh, &aside).with_context(|| format!("cannot write {}", aside.display()))?;
+    Ok(aside)
 }
 
 /// Builds duolb with further `options` for cargo and returns the binary's path.

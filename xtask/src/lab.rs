@@ -18,22 +18,29 @@
 
 mod address;
 mod agent;
+mod bpf;
 mod builder;
 mod counters;
 mod device;
 mod dummy_xdp;
 mod endpoint;
 mod external;
+mod foreign;
 pub mod interrupt;
 mod ip;
+mod kernel_ids;
+mod kernel_links;
 mod netfilter;
 mod netns;
 mod object;
 mod overlay;
+pub mod patience;
 pub mod probe;
-mod spawn;
+pub mod reference;
+pub(crate) mod spawn;
 mod sweep;
 mod tun;
+mod verdicts;
 mod wire;
 
 use std::{io::Write as _, net::SocketAddr, os::fd::OwnedFd, path::Path};
@@ -42,11 +49,14 @@ use anyhow::{Context as _, Result};
 
 pub use self::{
     address::{Addresses, Shape},
-    agent::{Agent, AgentOptions, Objects, SERVICE_RANGES},
+    agent::{Agent, AgentOptions, Objects, SERVICE_RANGES, next_version},
+    bpf::KernelObject,
     builder::{Builder, Node},
     counters::ChecksumErrors,
     endpoint::{Endpoint, PORTS},
     external::{EXTERNAL_IPS, LOAD_BALANCERS},
+    foreign::{Foreign, Order, Place, Target},
+    kernel_ids::KernelIds,
     netns::Netns,
     overlay::OVERLAY,
     probe::{Answer, ProbeError, Protocol},

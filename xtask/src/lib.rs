@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   setup -> toolchain            what a machine needs, and how the kernel side is built
-//!   build  test  check  run  dist one file per task
+//!   build  test  check  run  soak  fuzz  dist   one file per task
+//!   vm                            the tests under other kernels
 //!   lab                           nodes and pods as network namespaces: run, tests and bench use it
 //! ```
 //!
@@ -12,11 +13,14 @@ pub mod bench;
 pub mod build;
 pub mod check;
 pub mod dist;
+pub mod fuzz;
 pub mod lab;
 pub mod progress;
 pub mod rooms;
 pub mod run;
 pub mod setup;
+pub mod soak;
 pub mod test;
 pub mod toolchain;
+pub mod vm;
 pub mod workspace;

@@ -32,6 +32,7 @@ const RULES: &[Rule] = &[
             "lb-common/src/headers.rs",
             "lb-common/src/tables.rs",
             "lb-common/src/flow.rs",
+            "lb-common/src/pieces.rs",
             "lb-common/src/opaque.rs",
             "lb-common/src/join.rs",
             // A name of its own, which makes it a global function in the kernel.
@@ -56,6 +57,7 @@ const RULES: &[Rule] = &[
             // Pod for the map types, behind a feature.
             "lb-common/src/tables.rs",
             "lb-common/src/flow.rs",
+            "lb-common/src/pieces.rs",
         ],
         why: "only the datapath knows aya",
     },

@@ -118,7 +118,10 @@ pub fn main(args: &Args) -> Result<()> {
 }
 
 /// Replaces this process by `program`, through sudo if we are not root.
-fn become_root(program: &Path, args: impl FnOnce(&mut Command) -> &mut Command) -> Result<()> {
+pub(crate) fn become_root(
+    program: &Path,
+    args: impl FnOnce(&mut Command) -> &mut Command,
+) -> Result<()> {
     let mut command = if nix::unistd::geteuid().is_root() {
         Command::new(program)
     } else {

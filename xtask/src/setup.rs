@@ -28,6 +28,8 @@ pub enum Scope {
     Lab,
     /// The same, and to measure there.
     Bench,
+    /// To compile, and to run tests in a virtual machine with what the lab needs.
+    Machine,
     /// To compile a static binary.
     Static,
 }
@@ -53,6 +55,10 @@ pub fn ensure(scope: Scope, args: &Args) -> Result<()> {
         Scope::Bench => {
             missing += packages::ensure(packages::LAB, install)?;
             missing += packages::ensure(packages::BENCH, install)?;
+        }
+        Scope::Machine => {
+            missing += packages::ensure(packages::LAB, install)?;
+            missing += packages::ensure(packages::MACHINE, install)?;
         }
         Scope::Static => {
             missing += packages::ensure(packages::STATIC, install)?;

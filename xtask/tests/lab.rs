@@ -317,6 +317,11 @@ fn agents_run_in_their_nodes_and_end_with_the_lab() -> Result<()> {
     assert!(!agent.is_running() && !alive(first));
     agent.start()?;
     agent.wait_ready()?;
+    // The shell says where it is once it knows what to do about a signal.
+    assert!(lab.wait_until(Duration::from_secs(5), || {
+        Ok(lab.agent("node-1").log().matches("172.18.0.1/32").count() == 2)
+    })?);
+    let agent = lab.agent_mut("node-1");
     agent.stop()?;
     assert!(agent.duolb(&["unknown"]).is_err());
     agent.start()?;

@@ -60,6 +60,7 @@ pub fn find(bytes: &mut [u8]) -> Option<Found> {
                 }
             }
             Packet::Icmp => Found::Icmp,
+            Packet::Piece => return None,
         })
     }
     by_family!(bytes, typed())
@@ -114,14 +115,14 @@ pub fn rewrite_error(
 fn parsed_transport<A: Ip>(cursor: &Cursor<'_>, l3: u16) -> Option<Transport<A>> {
     match parse::<A>(cursor, l3)? {
         Packet::Transport(packet) => Some(packet),
-        Packet::Icmp => None,
+        Packet::Icmp | Packet::Piece => None,
     }
 }
 
 /// As the datapath does: an ICMP error is only looked for in what is ICMP.
 fn parsed_error<A: Ip>(cursor: &Cursor<'_>, l3: u16) -> Option<IcmpError<A>> {
     match parse::<A>(cursor, l3)? {
-        Packet::Transport(_) => None,
+        Packet::Transport(_) | Packet::Piece => None,
         Packet::Icmp => parse_icmp_error::<A>(cursor, l3),
     }
 }

@@ -71,7 +71,11 @@ pub fn run<A: Tables>(asked: &SocketKey<A>, occasion: Occasion) -> Step<(A, u16)
 fn find_kept<A: Tables>(asked: &SocketKey<A>, frontend: &Frontend, now: u32) -> Option<Socket<A>> {
     let kept = maps::find_socket(asked)?;
     if kept.service != frontend.service
-        || is_past(kept.seen, now, config::timeout(u32::from(asked.proto)))
+        || is_past(
+            kept.seen,
+            now,
+            config::longest_timeout(u32::from(asked.proto)),
+        )
         || !maps::has_state::<A>(kept.endpoint, Endpoint::<A>::SERVING)
     {
         return None;

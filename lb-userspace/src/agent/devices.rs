@@ -1,7 +1,7 @@
 //! Keeps the programs on the devices, as they come and go, and what the programs must know of them up to date:
 //! addresses, what is behind them, which networks are this node's pods'.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 use prometheus_client::metrics::gauge::Gauge;
@@ -11,7 +11,7 @@ use crate::{
     config::DetectLocal,
     datapath::{
         attach::Attacher,
-        devices::{Locals, locals},
+        devices::{Host, Locals, locals},
         netlink::{Change, Netlink},
         tables::LocalsMap,
     },
@@ -21,6 +21,11 @@ use crate::{
 
 /// How often the kernel's list of devices is compared with what was done, in case a change was missed.
 const RELIST: Duration = Duration::from_secs(10);
+
+/// How often a first listing is tried.
+const LIST_TRIES: u32 = 6;
+/// How long to wait before another netlink socket is tried to be opened.
+const REOPEN: Duration = Duration::from_secs(1);
 
 /// What it takes to follow the devices.
 pub(super) struct Devices {
@@ -34,6 +39,8 @@ pub(super) struct Devices {
     pub node_ip: Option<IpAddr>,
     /// Number of the devices with the programs.
     pub count: Gauge,
+    /// Where it is told what cannot be done.
+    pub problems: watch::Sender<Vec<String>>,
 }
 
 impl Devices {
@@ -43,26 +50,38 @@ impl Devices {
     /// If the kernel does not tell.
     pub async fn start(&mut self) -> anyhow::Result<Vec<NodeAddress>> {
         self.set_node(None);
-        self.attacher.replace(self.netlink.list().await?);
-        while !self.attacher.settle() {}
+        let host = self.list().await?;
+        self.attacher.replace(host);
+        while !self.attacher.settle() {
+            // There may be thousands of them: whoever waits for this has to see signals.
+            tokio::task::yield_now().await;
+        }
+        self.tell_problems();
         Ok(self.attacher.addresses())
     }
 
-    /// Follows netlink and the Node object for ever; says which addresses there are.
+    /// Follows netlink and the Node object for ever, whatever fails; says which addresses there are.
     pub async fn follow(
         mut self,
         mut node: watch::Receiver<Option<Node>>,
         addresses: watch::Sender<Vec<NodeAddress>>,
-    ) -> anyhow::Result<()> {
+    ) -> std::convert::Infallible {
         let mut relist = tokio::time::interval(RELIST);
         let mut is_settled = true;
         loop {
             let mut is_lost = false;
+            let overflow = Arc::clone(&self.netlink.overflow);
             tokio::select! {
                 change = self.netlink.changes.recv() => match change {
                     Some(change) => is_lost = self.take_in(change).await,
-                    None => anyhow::bail!("the netlink socket was closed"),
+                    None => {
+                        let what = "the socket was closed; opening another and listing all devices anew";
+                        tracing::warn!("netlink: {what}");
+                        self.reopen().await;
+                        is_lost = true;
+                    }
                 },
+                () = overflow.notified() => is_lost = true,
                 Ok(()) = node.changed() => {
                     let node = node.borrow_and_update().clone();
                     self.set_node(node.as_ref());
@@ -80,6 +99,7 @@ impl Devices {
                 }
             }
             is_settled = self.attacher.settle();
+            self.tell_problems();
             let now = self.attacher.addresses();
             addresses.send_if_modified(|known| {
                 let is_changed = *known != now;
@@ -91,6 +111,44 @@ impl Devices {
         }
     }
 
+    /// A first listing. The kernel may be busy for long: while thousands of devices come or go, it answers nobody.
+    async fn list(&mut self) -> anyhow::Result<Host> {
+        for _ in 1..LIST_TRIES {
+            match self.netlink.list().await {
+                Ok(host) => return Ok(host),
+                Err(error) => tracing::warn!("cannot list the devices, trying again: {error}"),
+            }
+            self.reopen().await;
+        }
+        Ok(self.netlink.list().await?)
+    }
+
+    /// Another socket, till there is one.
+    async fn reopen(&mut self) {
+        loop {
+            match Netlink::open() {
+                Ok(netlink) => {
+                    self.netlink = netlink;
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!("{error}; devices are not followed, trying again");
+                    tokio::time::sleep(REOPEN).await;
+                }
+            }
+        }
+    }
+
+    /// What cannot be done with devices, to whoever publishes it.
+    fn tell_problems(&self) {
+        self.problems.send_if_modified(|known| {
+            let now = self.attacher.problems();
+            let is_changed = *known != now;
+            *known = now;
+            is_changed
+        });
+    }
+
     /// Acts on a change and on those that wait behind it; whether some were lost.
     async fn take_in(&mut self, first: Change) -> bool {
         let mut is_lost = false;
@@ -100,8 +158,14 @@ impl Devices {
             self.attacher.note(change);
             next = self.netlink.changes.try_recv().ok();
         }
-        let ways_out = self.netlink.find_ways_out().await;
-        self.attacher.set_ways_out(ways_out);
+        match self.netlink.find_ways_out().await {
+            Ok(ways_out) => self.attacher.set_ways_out(ways_out),
+            // Those that are known stay; a new listing asks again.
+            Err(error) => {
+                tracing::debug!("cannot ask for the ways out: {error}");
+                is_lost = true;
+            }
+        }
         is_lost
     }
 

@@ -2,7 +2,7 @@
 
 use std::{io, path::Path};
 
-use crate::datapath::{Object, cgroup, netns, pins::Pins, sockets::Sockets};
+use crate::datapath::{DatapathError, Object, cgroup, netns, pins::Pins, sockets::Sockets};
 
 /// The network namespace that the agent is in; 0, which none has, if the kernel does not say.
 pub(super) fn netns_cookie() -> u64 {
@@ -18,6 +18,8 @@ pub(super) fn netns_cookie() -> u64 {
 pub(super) struct Hosts {
     /// `None` if nothing is or can be done.
     sockets: Option<Sockets>,
+    /// Where the datapath is pinned, if they are served.
+    pins: Option<Pins>,
 }
 
 impl Hosts {
@@ -28,8 +30,15 @@ impl Hosts {
         root: Option<&Path>,
         resets_tcp: bool,
     ) -> Self {
-        let attached = cgroup::attach(ebpf, pins, root)
-            .and_then(|root| Ok((root, Sockets::open(pins, resets_tcp)?)));
+        let mut attach = || {
+            let root = cgroup::attach(ebpf, pins, root)?;
+            Ok::<_, DatapathError>((root, Sockets::open(pins, resets_tcp)?))
+        };
+        // Nobody asks again before the next start: what was refused for want of memory is worth a second try.
+        let attached = attach().or_else(|error| {
+            tracing::debug!("once more, the node's own processes: {error}");
+            attach()
+        });
         let sockets = match attached {
             Ok((root, sockets)) => {
                 tracing::info!(cgroup = %root.display(), "the node's own processes are served");
@@ -40,12 +49,31 @@ impl Hosts {
                 None
             }
         };
-        Self { sockets }
+        let pins = sockets.is_some().then(|| pins.clone());
+        Self { sockets, pins }
+    }
+
+    /// Has them served by other programs on the same maps.
+    ///
+    /// # Errors
+    /// [`DatapathError`]: the kernel's refusal.
+    pub(super) fn exchange(
+        &self,
+        ebpf: &mut Object,
+        root: Option<&Path>,
+    ) -> Result<(), DatapathError> {
+        match &self.pins {
+            Some(pins) => cgroup::attach(ebpf, pins, root).map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Nobody is served.
     pub(super) fn none() -> Self {
-        Self { sockets: None }
+        Self {
+            sockets: None,
+            pins: None,
+        }
     }
 
     /// An endpoint has left, or a frontend: no socket of theirs stays connected to it.

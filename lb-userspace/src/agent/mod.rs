@@ -10,31 +10,34 @@
 
 mod devices;
 mod hosts;
+mod machine;
 mod observe;
 mod process;
 mod reading;
 mod servers;
 mod service_health;
 mod source;
+mod sweep;
 mod sync;
 
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Context as _;
 use lb_common::tables::AgentState;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
 };
 
 use self::devices::Devices;
 pub use self::source::Source;
 use crate::{
     config::Configuration,
+    conntrack::sizing::flow_entries,
     control::{
         maps::Maps as _, node_ports::NodePortSettings, reconcile::Reconciler,
         record::restored_cluster_ips,
@@ -45,21 +48,18 @@ use crate::{
         devices::{Pattern, Rules, Said, XdpMode},
         log,
         netlink::Netlink,
-        object::{self, Settings, Sizes},
+        object::{Settings, Sizes},
         pins::Pins,
         snat_ports::{SnatPorts, Taken},
-        tables::{KernelMaps, LocalsMap, forget_agent},
+        switch::{self, Switch},
+        tables::{KernelMaps, LocalsMap},
     },
     health::Health,
+    kube_proxy_rules,
     metrics::Metrics,
     serve::LogLevel,
     source::manifests::Assigned,
 };
-
-/// Idle seconds after which a TCP flow may be forgotten, if nobody said.
-const TCP_TIMEOUT: u32 = 86_400;
-/// The same for UDP.
-const UDP_TIMEOUT: u32 = 180;
 
 /// What the agent is told at start.
 #[derive(Debug)]
@@ -86,12 +86,16 @@ pub struct Options {
     pub snat_ports: Option<SnatPorts>,
     /// From which cgroup the node's processes are served; `None`: from the root of all.
     pub cgroup_root: Option<PathBuf>,
-    /// Sizes of the maps.
+    /// Sizes of the maps, but for the next one.
     pub sizes: Sizes,
+    /// Flow entries per family; `None`: as many as kube-proxy would have connections tracked, as far as memory goes.
+    pub flows: Option<u32>,
     /// Whether TCP clients of endpoints that have left every slice are reset.
     pub tcp_reset_dead: bool,
     /// Whether the programs log.
     pub datapath_log: bool,
+    /// Whether what kube-proxy has left is removed once all is served.
+    pub cleanup_kube_proxy: bool,
     /// How many service ports have traffic metrics of their own.
     pub metrics_max_services: u32,
     /// What is logged.
@@ -116,8 +120,10 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         snat_ports,
         cgroup_root,
         sizes,
+        flows,
         tcp_reset_dead,
         datapath_log,
+        cleanup_kube_proxy,
         metrics_max_services,
         log_level,
     } = options;
@@ -125,40 +131,41 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     // leave half a start behind.
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
-    // The commands end when their output is closed. The agent must not: TLS writes with writev(2), which raises
-    // SIGPIPE if the API server has just closed the connection. A handler is enough, and stays when this is dropped.
-    drop(signal(SignalKind::pipe())?);
     // And before anything is touched: an agent that can be told nothing leaves all as it is.
     let source = source.connect().await?;
     process::set_oom_score(configuration.oom_score_adj);
+    process::tell_missing_capabilities();
     pins.ensure()?;
     let _lock = pins.lock()?;
-    forget_agent(&pins);
     let hz = clock::find_hz()?;
+    let machine = machine::find();
+    let flows = flows.unwrap_or_else(|| flow_entries(configuration.connections, machine));
+    tracing::debug!(?machine, flows, "room for flows, in entries of each family");
     let settings = Settings {
-        sizes,
+        sizes: Sizes { flows, ..sizes },
         hz,
         seed: clock::boot_seed(),
         log: datapath_log,
         tcp_reset_dead,
-        tcp_timeout_seconds: seconds(configuration.timeouts.tcp, TCP_TIMEOUT),
-        udp_timeout_seconds: seconds(configuration.timeouts.udp, UDP_TIMEOUT),
+        timeouts: configuration.timeouts,
         snat_ports: choose_ports(snat_ports),
         masquerade_all: configuration.masquerade_all,
         host_routing,
         netns_cookie: hosts::netns_cookie(),
         ..Settings::default()
     };
-    let mut ebpf = object::load(&settings, Some(&pins))?;
+    let (mut ebpf, switch) = switch::open(&settings, &pins)?;
     let mut maps = KernelMaps::take(&mut ebpf)?;
     let state = AgentState {
         pid: std::process::id(),
         started_at: now(),
         hz,
         snat: [settings.snat_ports.first, settings.snat_ports.last],
+        timeouts: settings.timeouts.0,
         ..Default::default()
     };
     maps.set_agent(&state)?;
+    sweep::Sweeper::new(pins.clone(), hz, settings.timeouts).start();
     if datapath_log {
         tokio::spawn(log::drain(&mut ebpf)?);
     }
@@ -183,16 +190,33 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         xdp,
         node: Vec::new(),
     };
+    let locals = LocalsMap::take(&mut ebpf)?;
+    let attacher = Attacher::new(ebpf, pins, rules, mode)?;
+    let (device_problems_in, device_problems) = watch::channel(Vec::new());
     let mut devices = Devices {
         netlink: Netlink::open()?,
-        locals: LocalsMap::take(&mut ebpf)?,
+        locals,
         written: None,
-        attacher: Attacher::new(ebpf, pins, rules, mode)?,
+        attacher,
         detect_local: configuration.detect_local.clone(),
         node_ip: configuration.node_ip,
         count: metrics.own.devices.clone(),
+        problems: device_problems_in,
     };
-    let (addresses_in, addresses) = watch::channel(devices.start().await?);
+    // With very many devices this takes its time, which whoever stops the agent does not have.
+    let found = tokio::select! {
+        found = devices.start() => found?,
+        _ = term.recv() => return Ok(()),
+        _ = int.recv() => return Ok(()),
+    };
+    let (addresses_in, addresses) = watch::channel(found);
+    if let Some(switch) = switch
+        && let Err(error) = finish_switch(switch, &mut devices, &hosts, cgroup_root, datapath_log)
+    {
+        tracing::error!(
+            "what is served is served, but maps of before are kept until the next start: {error:#}"
+        );
+    }
     tracing::info!(
         node,
         devices = devices.attacher.attached(),
@@ -224,13 +248,19 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         state,
         configuration.read_back_period,
     )
-    .telling_node(node_in);
+    .telling_node(node_in)
+    .hearing_of(device_problems);
+    if cleanup_kube_proxy {
+        let (synced_in, synced) = oneshot::channel();
+        sync = sync.telling_first(synced_in);
+        tokio::spawn(cleanup_after(synced));
+    }
 
     let result = tokio::select! {
         _ = term.recv() => Ok(()),
         _ = int.recv() => Ok(()),
         ended = source => ended.context("the source")?,
-        ended = devices => ended.context("following the devices")?,
+        ended = devices => match ended.context("following the devices")? {},
         error = servers.failed() => Err(error),
         ended = sync.run(events, source_problems) => ended,
     };
@@ -238,6 +268,45 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let _ = stop.send(true);
     servers.closed().await;
     result
+}
+
+/// All programs have been exchanged for those that know the former maps, too: now for those that do not.
+fn finish_switch(
+    mut switch: Switch,
+    devices: &mut Devices,
+    hosts: &hosts::Hosts,
+    cgroup_root: Option<PathBuf>,
+    datapath_log: bool,
+) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        devices.attacher.is_exchanged(),
+        "the programs on some devices could not be exchanged"
+    );
+    let mut ebpf = switch.finish()?;
+    if datapath_log {
+        tokio::spawn(log::drain(&mut ebpf)?);
+    }
+    hosts.exchange(&mut ebpf, cgroup_root.as_deref())?;
+    devices.attacher.exchange(ebpf);
+    while !devices.attacher.settle() {}
+    anyhow::ensure!(
+        devices.attacher.is_exchanged(),
+        "the programs on some devices could not be exchanged a second time"
+    );
+    tracing::info!("the switch is done");
+    Ok(())
+}
+
+/// Removes what kube-proxy has left, once all is served: not before, so that there is no gap.
+async fn cleanup_after(synced: oneshot::Receiver<()>) {
+    if synced.await.is_err() {
+        return;
+    }
+    match tokio::task::spawn_blocking(kube_proxy_rules::remove).await {
+        Ok(Ok(removed)) => tracing::info!("{removed}"),
+        Ok(Err(error)) => tracing::error!("what kube-proxy has left stays: {error:#}"),
+        Err(error) => tracing::error!("what kube-proxy has left stays: {error}"),
+    }
 }
 
 /// The addresses that an agent before this one assigned.
@@ -265,14 +334,6 @@ fn choose_ports(asked: Option<SnatPorts>) -> SnatPorts {
         );
     }
     ports
-}
-
-/// `timeout` in seconds, rounded up.
-fn seconds(timeout: Option<Duration>, default: u32) -> u32 {
-    timeout.map_or(default, |timeout| {
-        let seconds = timeout.as_millis().div_ceil(1000);
-        u32::try_from(seconds).unwrap_or(u32::MAX)
-    })
 }
 
 /// Seconds since 1970.

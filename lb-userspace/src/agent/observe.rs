@@ -80,17 +80,22 @@ impl Observer {
     }
 
     /// The maps were brought up to date, or that was tried, with this outcome; it took `took`. So many
-    /// problems (`unread`) has the source.
+    /// problems have the source (`unread`) and the devices.
     pub(super) fn conclude(
         &mut self,
         report: &SyncReport,
         took: Duration,
-        unread: usize,
+        [unread, devices]: [usize; 2],
         now: Moment,
     ) {
         let own = &self.metrics.own;
         own.in_sync.set(i64::from(report.in_sync));
-        own.set_problems(unread, report.problems.len());
+        own.set_problems(unread, report.problems.len(), devices);
+        let services = report.problems.iter().filter_map(|problem| {
+            let service = problem.service.as_deref()?;
+            Some((service.namespace.as_str(), service.name.as_str()))
+        });
+        own.set_service_problems(services);
         own.operations.inc_by(report.ops as u64);
         if report.in_sync {
             self.succeed(report, took, now);

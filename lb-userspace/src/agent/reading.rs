@@ -36,6 +36,7 @@ impl Reading for Pinned {
             verdicts: view.verdicts()?,
             traffic: name_traffic(&records, &traffic, self.limit),
             maps: view.maps()?,
+            flows: view.flow_stats()?,
         })
     }
 }

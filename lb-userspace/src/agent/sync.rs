@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use lb_common::tables::AgentState;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     time,
 };
 
@@ -31,6 +31,9 @@ const COALESCE: Duration = Duration::from_millis(20);
 /// How long it collects at most, under a stream of events that never pauses.
 const PATIENCE: Duration = Duration::from_millis(200);
 
+/// How soon to publish again what could not be published.
+const REPUBLISH: Duration = Duration::from_secs(1);
+
 /// The control plane's loop and what it publishes.
 pub(super) struct Sync {
     reconciler: Reconciler<KernelMaps>,
@@ -41,6 +44,10 @@ pub(super) struct Sync {
     hosts: Hosts,
     /// Where the Node object is told to.
     node: watch::Sender<Option<Node>>,
+    /// Who waits for the maps to be in step with the source for the first time.
+    first: Option<oneshot::Sender<()>>,
+    /// What cannot be done with devices.
+    devices: watch::Receiver<Vec<String>>,
     /// Problems already told, so that each is told once.
     known: Vec<Problem>,
     state: AgentState,
@@ -64,6 +71,8 @@ impl Sync {
             reporter,
             hosts,
             node: watch::Sender::new(None),
+            first: None,
+            devices: watch::Sender::new(Vec::new()).subscribe(),
             known: Vec::new(),
             state,
             read_back_period,
@@ -73,6 +82,19 @@ impl Sync {
     /// The same, telling the Node object as it changes.
     pub(super) fn telling_node(self, node: watch::Sender<Option<Node>>) -> Self {
         Self { node, ..self }
+    }
+
+    /// The same, telling once that the maps are in step with the source.
+    pub(super) fn telling_first(self, first: oneshot::Sender<()>) -> Self {
+        Self {
+            first: Some(first),
+            ..self
+        }
+    }
+
+    /// The same, publishing what cannot be done with devices as well.
+    pub(super) fn hearing_of(self, devices: watch::Receiver<Vec<String>>) -> Self {
+        Self { devices, ..self }
     }
 
     /// Runs till something fails that is not to be expected.
@@ -102,22 +124,26 @@ impl Sync {
                 },
                 () = due => {}
                 Ok(()) = source_problems.changed() => {}
+                Ok(()) = self.devices.changed() => {}
                 _ = read_back.tick() => self.read_back(),
             }
             let started = Instant::now();
             let report = self.reconciler.sync(started);
             retry = report.next_retry;
-            let unread = source_problems.borrow_and_update().len();
+            let unread = source_problems
+                .borrow_and_update()
+                .iter()
+                .map(ToString::to_string)
+                .collect();
             let took = started.elapsed();
             if report.is_somebody_gone {
                 self.hosts.release();
             }
-            self.observer.conclude(&report, took, unread, Moment::now());
-            self.publish(report, unread)?;
+            let republish = self.publish(report, unread, took);
             self.serve_health_checks();
             self.tell_node();
             let again = self.service_healths.next_retry();
-            retry = [retry, again].into_iter().flatten().min();
+            retry = [retry, again, republish].into_iter().flatten().min();
         }
     }
 
@@ -185,7 +211,16 @@ impl Sync {
         }
     }
 
-    fn publish(&mut self, report: SyncReport, unread: usize) -> anyhow::Result<()> {
+    /// Tells log, metrics and status of it; when to do so again if that failed.
+    fn publish(
+        &mut self,
+        report: SyncReport,
+        unread: Vec<String>,
+        took: Duration,
+    ) -> Option<Instant> {
+        let devices = self.devices.borrow_and_update().clone();
+        let counts = [unread.len(), devices.len()];
+        self.observer.conclude(&report, took, counts, Moment::now());
         let SyncReport {
             ops,
             problems,
@@ -208,12 +243,26 @@ impl Sync {
         if ops > 0 {
             tracing::info!(operations = ops, in_sync, "maps written");
         }
-        self.state.problems = u32::try_from(problems.len() + unread).unwrap_or(u32::MAX);
+        let told = problems.iter().map(ToString::to_string);
+        let told: Vec<String> = told.chain(devices).chain(unread).collect();
+        self.state.problems = u32::try_from(told.len()).unwrap_or(u32::MAX);
         if in_sync {
             self.state.synced_at = now();
+            // Nobody may be waiting any more.
+            let _ = self.first.take().map(|first| first.send(()));
         }
         self.known = problems;
-        self.reconciler.maps_mut().set_agent(&self.state)?;
-        Ok(())
+        let maps = self.reconciler.maps_mut();
+        let published = maps
+            .set_problems(&told)
+            .and_then(|()| maps.set_agent(&self.state));
+        match published {
+            Ok(()) => None,
+            // Those who ask are told less than there is; nobody's traffic suffers.
+            Err(error) => {
+                tracing::warn!("`duolb status` is out of date: {error}");
+                Some(Instant::now() + REPUBLISH)
+            }
+        }
     }
 }

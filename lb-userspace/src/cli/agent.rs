@@ -36,6 +36,7 @@ pub(super) fn run(arguments: AgentArguments, pins: Pins) -> anyhow::Result<()> {
         manifests,
         service_cluster_ip_range,
         datapath,
+        cleanup_kube_proxy,
         metrics_max_services,
         log,
         ignored,
@@ -70,7 +71,7 @@ pub(super) fn run(arguments: AgentArguments, pins: Pins) -> anyhow::Result<()> {
     }
     if cleanup {
         let output = Format::Table;
-        return cleanup::run(&pins, OutputArguments { output });
+        return cleanup::run(&pins, cleanup_kube_proxy, OutputArguments { output });
     }
     if init_only {
         tracing::info!("--init-only: nothing needs to be done beforehand");
@@ -107,6 +108,7 @@ pub(super) fn run(arguments: AgentArguments, pins: Pins) -> anyhow::Result<()> {
         max_affinity,
         max_sockets,
         max_source_ranges,
+        max_fragments,
     } = datapath;
     let options = Options {
         configuration,
@@ -132,13 +134,16 @@ pub(super) fn run(arguments: AgentArguments, pins: Pins) -> anyhow::Result<()> {
         sizes: Sizes {
             services: max_services,
             slots: max_slots,
-            flows: max_flows,
             affinity: max_affinity,
             sockets: max_sockets,
             sources: max_source_ranges,
+            fragments: max_fragments,
+            ..Sizes::default()
         },
+        flows: max_flows,
         tcp_reset_dead: tcp_reset_dead_endpoints,
         datapath_log,
+        cleanup_kube_proxy,
         metrics_max_services,
         log_level,
     };

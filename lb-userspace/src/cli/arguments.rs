@@ -1,6 +1,7 @@
 //! What can be typed.
 
 mod agent;
+mod conntrack;
 mod ignored;
 mod proxy;
 mod values;
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::{
     agent::{AgentArguments, DatapathArguments, HostRouting, LogArguments, LogFormat, TcMode, Xdp},
+    conntrack::{By, ConntrackCommand, FilterArguments, ProtocolArgument},
     proxy::ProxyArguments,
 };
 use crate::datapath::pins::DEFAULT_DIR;
@@ -42,8 +44,16 @@ pub enum Command {
         #[command(subcommand)]
         command: ServiceCommand,
     },
+    /// Show and forget flows: what is remembered of connections
+    Conntrack {
+        #[command(subcommand)]
+        command: ConntrackCommand,
+    },
     /// Remove everything duolb left in the kernel: programs, maps, pins
     Cleanup {
+        /// Remove what kube-proxy has left as well, before: its nftables tables and iptables chains
+        #[arg(long)]
+        cleanup_kube_proxy: bool,
         #[command(flatten)]
         output: OutputArguments,
     },

@@ -3,6 +3,7 @@
 mod agent;
 mod arguments;
 mod cleanup;
+mod conntrack;
 mod output;
 mod service;
 mod status;
@@ -27,7 +28,11 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Service {
             command: ServiceCommand::Get { name, output },
         } => service::get(pins, &name, output),
-        Command::Cleanup { output } => cleanup::run(&pins, output),
+        Command::Conntrack { command } => conntrack::run(pins, command),
+        Command::Cleanup {
+            cleanup_kube_proxy,
+            output,
+        } => cleanup::run(&pins, cleanup_kube_proxy, output),
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,
@@ -40,7 +45,11 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     }
 }
 
-/// Lets SIGPIPE end the process, as it does other Unix tools.
-pub fn end_on_closed_output() {
-    sigpipe::reset();
+/// Lets SIGPIPE end the commands, as it does other Unix tools: a reader that closes our output early (`| head`) is
+/// no error. The agent outlives whoever reads its log, and TLS, which writes with writev(2), raises the signal if
+/// the API server has just closed the connection: there it stays ignored, as Rust's runtime leaves it.
+pub fn end_on_closed_output(arguments: &Arguments) {
+    if !matches!(arguments.command, Command::Agent(_)) {
+        sigpipe::reset();
+    }
 }

@@ -10,7 +10,8 @@ pub(super) const HEALTHZ_PORT: u16 = 10256;
 /// Port of the metrics server.
 pub(super) const METRICS_PORT: u16 = 10249;
 
-const DAY: u32 = 24 * 60 * 60;
+const HOUR: u32 = 60 * 60;
+const DAY: u32 = 24 * HOUR;
 
 /// Fills in `proxy`. Empty texts and zero durations count as not set.
 pub(super) fn fill_in(proxy: &mut KubeProxyConfiguration) {
@@ -52,6 +53,10 @@ pub(super) fn fill_in(proxy: &mut KubeProxyConfiguration) {
     let conntrack = &mut proxy.conntrack;
     let established = &mut conntrack.tcp_established_timeout;
     established.get_or_insert(GoDuration::from_secs(DAY));
+    let close_wait = &mut conntrack.tcp_close_wait_timeout;
+    close_wait.get_or_insert(GoDuration::from_secs(HOUR));
+    conntrack.max_per_core.get_or_insert(32 * 1024);
+    conntrack.min.get_or_insert(128 * 1024);
 
     let addresses = &mut proxy.node_port_addresses;
     if addresses.as_ref().is_none_or(Vec::is_empty) {

@@ -41,19 +41,11 @@ const MEANINGLESS: &[(&str, &str, &str)] = &[
     ("portRange", "", "it was for the userspace mode"),
     ("clientConnection.acceptContentTypes", "", JSON),
     ("clientConnection.contentType", "", JSON),
-    ("conntrack.maxPerCore", "", OWN_FLOWS),
-    ("conntrack.min", "", OWN_FLOWS),
     (
         "conntrack.tcpBeLiberal",
         "",
         "flows are tracked without looking at TCP windows",
     ),
-    (
-        "conntrack.tcpCloseWaitTimeout",
-        "conntrack-tcp-timeout-close-wait",
-        NO_STATES,
-    ),
-    ("conntrack.udpTimeout", "conntrack-udp-timeout", NO_STATES),
     ("logging.flushFrequency", "", UNBUFFERED),
     ("logging.options", "", UNBUFFERED),
     ("logging.vmodule", "", "--log-level takes target=level"),
@@ -62,8 +54,6 @@ const MEANINGLESS: &[(&str, &str, &str)] = &[
 const NO_RULES: &str = "there are no netfilter rules";
 const AT_ONCE: &str = "changes are written at once";
 const JSON: &str = "the API server is spoken to in JSON";
-const OWN_FLOWS: &str = "flows have a table of their own, see --max-flows";
-const NO_STATES: &str = "a flow has one timeout for all its states";
 const UNBUFFERED: &str = "the log is not buffered";
 
 /// What of `proxy` is set and means nothing here.

@@ -28,6 +28,7 @@ use std::{
 };
 
 use ipnet::IpNet;
+use lb_common::flow::state::Timeouts;
 
 pub use self::{
     address::with_port,
@@ -68,8 +69,10 @@ pub struct Configuration {
     pub node_port_addresses: Vec<NodePortAddress>,
     /// Score for the kernel's out-of-memory killer, -1000 to 1000.
     pub oom_score_adj: i32,
-    /// When idle flows may be forgotten.
+    /// After how many seconds without packets a flow is forgotten, by its state.
     pub timeouts: Timeouts,
+    /// How many connections there should be room for.
+    pub connections: ConnectionLimit,
     /// How often the maps are read back and compared with what they should hold.
     pub read_back_period: Duration,
 }
@@ -82,13 +85,13 @@ impl Configuration {
     }
 }
 
-/// After what time without packets a flow may be forgotten.
+/// How many connections kube-proxy would have Linux track (rule 82).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// TCP, established; `None`: as compiled in.
-    pub tcp: Option<Duration>,
-    /// UDP; `None`: as compiled in.
-    pub udp: Option<Duration>,
+pub struct ConnectionLimit {
+    /// For each CPU core; 0: nobody says how many.
+    pub per_core: u32,
+    /// At least, whatever the number of cores.
+    pub min: u32,
 }
 
 /// How traffic of local pods is told from other traffic (rule 59).

@@ -5,8 +5,11 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use lb_common::flow::state::Timeouts;
+
 use super::{
-    Configuration, DetectLocal, Invalid, InvalidConfiguration, NodePortAddress, Origin, Timeouts,
+    Configuration, ConnectionLimit, DetectLocal, Invalid, InvalidConfiguration, NodePortAddress,
+    Origin,
     address::{self, parse_address},
     defaults::{self, fill_in},
     duration::GoDuration,
@@ -16,6 +19,11 @@ use super::{
 
 /// Longest name of a network device (IFNAMSIZ - 1, include/uapi/linux/if.h).
 const MAX_DEVICE_NAME: usize = 15;
+/// What Linux has where kube-proxy says nothing, in seconds (net.netfilter.nf_conntrack_*_timeout*, kernel 6.18).
+const LINUX_ESTABLISHED: u32 = 5 * 24 * 60 * 60;
+const LINUX_CLOSE_WAIT: u32 = 60;
+const LINUX_UNREPLIED: u32 = 30;
+const LINUX_STREAM: u32 = 120;
 /// Modes of kube-proxy, and ours.
 const MODES: [&str; 5] = ["", "iptables", "ipvs", "nftables", "ebpf"];
 
@@ -113,6 +121,7 @@ impl Checks {
             node_port_addresses: self.node_port_addresses(&proxy),
             oom_score_adj,
             timeouts: self.timeouts(&proxy),
+            connections: self.connections(&proxy),
             read_back_period: self.read_back_period(&proxy),
             proxy,
         }
@@ -210,36 +219,62 @@ impl Checks {
         addresses
     }
 
+    /// A zero means that Linux' own timeout stays as it is; so it is that one.
     fn timeouts(&mut self, proxy: &KubeProxyConfiguration) -> Timeouts {
         let conntrack = &proxy.conntrack;
-        let mut timeout = |key, flag, value: Option<GoDuration>| {
+        let mut timeout = |key, flag, value: Option<GoDuration>, linux: u32| {
             let value = value.unwrap_or_default();
             if value.get().is_none() {
                 self.invalid(key, flag, value, "must not be negative");
             }
-            value.get().filter(|value| !value.is_zero())
+            value
+                .get()
+                .filter(|value| !value.is_zero())
+                .map_or(linux, seconds)
         };
-        let tcp = timeout(
+        let established = timeout(
             "conntrack.tcpEstablishedTimeout",
             "conntrack-tcp-timeout-established",
             conntrack.tcp_established_timeout,
+            LINUX_ESTABLISHED,
         );
-        timeout(
+        let close_wait = timeout(
             "conntrack.tcpCloseWaitTimeout",
             "conntrack-tcp-timeout-close-wait",
             conntrack.tcp_close_wait_timeout,
+            LINUX_CLOSE_WAIT,
         );
-        timeout(
+        let unreplied = timeout(
             "conntrack.udpTimeout",
             "conntrack-udp-timeout",
             conntrack.udp_timeout,
+            LINUX_UNREPLIED,
         );
-        let udp = timeout(
+        let stream = timeout(
             "conntrack.udpStreamTimeout",
             "conntrack-udp-timeout-stream",
             conntrack.udp_stream_timeout,
+            LINUX_STREAM,
         );
-        Timeouts { tcp, udp }
+        Timeouts::new(established, close_wait, unreplied, stream)
+    }
+
+    fn connections(&mut self, proxy: &KubeProxyConfiguration) -> ConnectionLimit {
+        let mut limit = |key, flag, value: Option<i32>| {
+            let value = value.unwrap_or_default();
+            u32::try_from(value).unwrap_or_else(|_| {
+                self.invalid(key, flag, value, "must not be negative");
+                0
+            })
+        };
+        ConnectionLimit {
+            per_core: limit(
+                "conntrack.maxPerCore",
+                "conntrack-max-per-core",
+                proxy.conntrack.max_per_core,
+            ),
+            min: limit("conntrack.min", "conntrack-min", proxy.conntrack.min),
+        }
     }
 
     fn read_back_period(&mut self, proxy: &KubeProxyConfiguration) -> Duration {
@@ -254,4 +289,9 @@ impl Checks {
 
 fn said(text: &Option<String>) -> &str {
     text.as_deref().unwrap_or_default()
+}
+
+/// `timeout` in seconds, rounded up.
+fn seconds(timeout: Duration) -> u32 {
+    u32::try_from(timeout.as_millis().div_ceil(1000)).unwrap_or(u32::MAX)
 }

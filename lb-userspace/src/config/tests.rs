@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use lb_common::flow::state::DEFAULT_TIMEOUTS;
+
 use super::{duration::GoDuration, file::ConfigFile, kube_proxy::KubeProxyConfiguration, *};
 
 /// What kubeadm 1.36 puts into the ConfigMap `kube-system/kube-proxy` as `config.conf`.
@@ -110,9 +112,10 @@ fn what_kubeadm_writes_is_understood_without_complaint() {
         detect_local: DetectLocal::ClusterCidr(vec!["10.244.0.0/16".parse().unwrap()]),
         node_port_addresses: vec![NodePortAddress::Primary],
         oom_score_adj: -999,
-        timeouts: Timeouts {
-            tcp: Some(Duration::from_secs(86_400)),
-            udp: None,
+        timeouts: DEFAULT_TIMEOUTS,
+        connections: ConnectionLimit {
+            per_core: 32_768,
+            min: 131_072,
         },
         read_back_period: Duration::from_secs(900),
     };
@@ -144,7 +147,7 @@ fn json_is_read_as_well() {
     let configuration = resolve_file(text).unwrap();
     assert_eq!(configuration.metrics, None);
     assert!(configuration.masquerade_all);
-    assert_eq!(configuration.timeouts.udp, Some(Duration::from_secs(90)));
+    assert_eq!(configuration.timeouts, Timeouts::new(86_400, 3_600, 30, 90));
     assert_eq!(configuration.node_name.as_deref(), Some("node-a"));
     let addresses = [
         NodePortAddress::Network("192.168.0.0/16".parse().unwrap()),
@@ -157,7 +160,7 @@ fn json_is_read_as_well() {
 fn what_has_no_meaning_is_named_with_its_key() {
     let text = format!(
         "{HEAD}mode: ipvs\nipvs:\n  scheduler: rr\niptables:\n  syncPeriod: 30s\nfeatureGates:\n  X: true\n\
-         conntrack:\n  maxPerCore: 32768\n  tcpCloseWaitTimeout: 1h\nportRange: 1-2\nlogging:\n  vmodule:\n  \
+         conntrack:\n  tcpBeLiberal: true\nportRange: 1-2\nlogging:\n  vmodule:\n  \
          - filePattern: a\n    verbosity: 3\n"
     );
     let expected = [
@@ -166,12 +169,31 @@ fn what_has_no_meaning_is_named_with_its_key() {
         "iptables.syncPeriod",
         "ipvs",
         "portRange",
-        "conntrack.maxPerCore",
-        "conntrack.tcpCloseWaitTimeout",
+        "conntrack.tcpBeLiberal",
         "logging.vmodule",
     ];
     assert_eq!(meaningless(&text), expected);
     resolve_file(&text).unwrap();
+}
+
+#[test]
+fn a_timeout_of_zero_is_what_linux_has_and_one_that_is_not_said_is_kube_proxys() {
+    for (conntrack, seconds) in [
+        ("{}", [86_400, 3_600, 30, 120]),
+        (
+            "{tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s, udpTimeout: 0s, udpStreamTimeout: 0s}",
+            [432_000, 60, 30, 120],
+        ),
+        (
+            "{tcpEstablishedTimeout: 2h, tcpCloseWaitTimeout: 1500ms, udpTimeout: 7s, udpStreamTimeout: 5m}",
+            [7_200, 2, 7, 300],
+        ),
+    ] {
+        let configuration = resolve_file(&format!("{HEAD}conntrack: {conntrack}\n")).unwrap();
+        let [established, close_wait, unreplied, stream] = seconds;
+        let expected = Timeouts::new(established, close_wait, unreplied, stream);
+        assert_eq!(configuration.timeouts, expected, "{conntrack}");
+    }
 }
 
 #[test]
@@ -295,6 +317,11 @@ fn a_wrong_value_is_named_with_its_key_or_flag() {
             "clientConnection: {burst: -1}",
             "clientConnection.burst \"-1\"",
             "kube-api-burst",
+        ),
+        (
+            "conntrack: {maxPerCore: -1}",
+            "conntrack.maxPerCore \"-1\"",
+            "conntrack-max-per-core",
         ),
         (
             "conntrack: {udpTimeout: -1s}",

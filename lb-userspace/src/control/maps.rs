@@ -52,6 +52,18 @@ impl fmt::Display for Table {
     }
 }
 
+impl Table {
+    /// What the user can do when it is full.
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Self::Frontends(_) | Self::Services | Self::Traffic => "raise --max-services",
+            Self::Slots(_) | Self::Endpoints(_) => "raise --max-slots",
+            Self::Sources(_) => "raise --max-source-ranges",
+            Self::Ranges(_) => "fewer and larger ServiceCIDRs fit",
+        }
+    }
+}
+
 /// Why an operation on a map failed.
 #[derive(Debug, thiserror::Error)]
 pub enum MapsError {

@@ -49,7 +49,7 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ClaimedBy(other) => write!(f, "claimed by service {other}, which is newer"),
-            Self::NoRoom(table) => write!(f, "no room in map {table}"),
+            Self::NoRoom(table) => write!(f, "no room in map {table}; {}", table.remedy()),
             Self::LongerThan(max) => write!(f, "longer than {max} bytes"),
             Self::Invalid(why) => f.write_str(why),
             Self::Failed(why) => f.write_str(why),

@@ -4,9 +4,12 @@
 //! program within the link, so no packet passes without one. Older kernels have filters of a clsact
 //! qdisc, which stay by themselves and are replaced by number.
 //!
+//! Long because: all that is done with a device, in one place.
+//!
 //! Here is what is kept of each device; how TC and XDP programs get onto one is in `tc` and `xdp`.
 
 mod error;
+mod filters;
 mod tc;
 mod xdp;
 
@@ -17,9 +20,10 @@ use std::{
     path::PathBuf,
 };
 
-use aya::{Ebpf, util::KernelVersion};
+use aya::Ebpf;
 use lb_common::tables::Device;
 
+pub(super) use self::error::find_errno;
 pub use self::tc::detach_clsact;
 use self::{
     error::is_gone,
@@ -27,7 +31,10 @@ use self::{
 };
 use super::{
     DatapathError,
-    devices::{Host, Plan, Reason, Rules, Wanted, own_addresses, role_name, wanted, xdp_name},
+    devices::{
+        Host, LinkLayer, Plan, Reason, Rules, Wanted, own_addresses, role_name, wanted, xdp_name,
+    },
+    features::Features,
     netlink::Change,
     object,
     pins::Pins,
@@ -51,9 +58,10 @@ pub enum Mode {
 impl Mode {
     /// The best that this kernel has.
     pub fn of_kernel() -> Self {
-        let has_tcx =
-            KernelVersion::current().is_ok_and(|kernel| kernel >= KernelVersion::new(6, 6, 0));
-        if has_tcx { Self::Tcx } else { Self::Clsact }
+        match Features::of_kernel().tcx {
+            true => Self::Tcx,
+            false => Self::Clsact,
+        }
     }
 }
 
@@ -76,6 +84,8 @@ struct Done {
     is_served: bool,
     /// Whether there is nothing to be tried again.
     is_settled: bool,
+    /// What went wrong, as told.
+    trouble: Option<String>,
 }
 
 impl Attacher {
@@ -102,6 +112,22 @@ impl Attacher {
         })
     }
 
+    /// Takes other programs on the same maps; [`Self::settle`] exchanges them.
+    pub fn exchange(&mut self, ebpf: Ebpf) {
+        self.ebpf = ebpf;
+        for done in self.done.values_mut() {
+            done.is_served = false;
+            done.is_settled = false;
+        }
+    }
+
+    /// Whether no device has programs of an agent before this one, nor those of before [`Self::exchange`].
+    pub fn is_exchanged(&self) -> bool {
+        let is_left =
+            |(index, done): (&u32, &Done)| !done.is_served && self.devices.attached(*index) != 0;
+        !self.done.iter().any(is_left)
+    }
+
     /// A new complete listing: forgets what is gone; [`Self::settle`] attaches what is missing.
     pub fn replace(&mut self, host: Host) {
         for gone in self.devices.ifindexes() {
@@ -110,7 +136,8 @@ impl Attacher {
             }
         }
         self.done.retain(|index, _| host.links.contains_key(index));
-        self.host = host;
+        let former = std::mem::replace(&mut self.host, host);
+        self.host.keep_ways_out(former.ways_out);
         // What the kernel refused once may be granted now.
         for done in self.done.values_mut() {
             done.is_settled = done.is_served || matches!(done.wanted, Wanted::Skip(_));
@@ -140,7 +167,8 @@ impl Attacher {
 
     /// Packets to the rest of the world leave by these devices; [`Self::settle`] acts on it, as below.
     pub fn set_ways_out(&mut self, devices: BTreeSet<u32>) {
-        self.host.ways_out = devices;
+        let former = std::mem::replace(&mut self.host.ways_out, devices);
+        self.host.keep_ways_out(former);
     }
 
     /// The node has these addresses, as its Node object says, its primary ones first.
@@ -158,6 +186,12 @@ impl Attacher {
         self.done.values().filter(|done| done.is_served).count()
     }
 
+    /// What could not be done, by device; it is tried again.
+    pub fn problems(&self) -> Vec<String> {
+        let troubles = self.done.values().map(|done| done.trouble.clone());
+        troubles.flatten().collect()
+    }
+
     /// Makes what is done what should be, and says whether it is: programs are put on a few devices at a time only.
     /// What a device is depends on others (bridges and their ports, addresses), so all are looked at; only
     /// changes are acted on.
@@ -171,6 +205,7 @@ impl Attacher {
                 before => before.map(|done| (done.wanted, done.is_served)),
             };
             let name = self.host.links[&index].name.clone();
+            let mut trouble = None;
             let is_served = match (before, wanted) {
                 (Some((Wanted::Attach(before), true)), Wanted::Attach(plan))
                     if before.layer == plan.layer && before.xdp == plan.xdp =>
@@ -193,6 +228,7 @@ impl Attacher {
                     }
                     Err(error) => {
                         let what = "cannot attach, traffic by it is not served";
+                        trouble = Some(format!("device {name}: {what}: {error}"));
                         if before.is_some_and(|(before, _)| before == wanted) {
                             tracing::debug!(device = name, "{what}: {error}");
                         } else {
@@ -218,10 +254,24 @@ impl Attacher {
                 wanted,
                 is_served,
                 is_settled: true,
+                trouble,
             };
             self.done.insert(index, done);
         }
         is_done
+    }
+
+    fn put_program(
+        &mut self,
+        index: u32,
+        device: &str,
+        hook: &Hook,
+        layer: LinkLayer,
+    ) -> Result<(), DatapathError> {
+        let pin = self.pin(index, hook.suffix);
+        let name = hook.program(layer);
+        let program = object::loaded_program(&mut self.ebpf, name)?;
+        tc::attach(program, name, hook, device, self.mode, &pin)
     }
 
     /// Takes off all XDP that the agent before this one has left, if a device is to have another mode: the kernel
@@ -293,10 +343,7 @@ impl Attacher {
         };
         self.tell(index, plan, by | before & xdp::BITS)?;
         for hook in &HOOKS {
-            let pin = self.pin(index, hook.suffix);
-            let name_of = hook.program(plan.layer);
-            let program = object::loaded_program(&mut self.ebpf, name_of)?;
-            tc::attach(program, name_of, hook, name, self.mode, &pin)?;
+            self.put_program(index, name, hook, plan.layer)?;
         }
         let xdp = self.attach_xdp(index, name, plan, by, before & xdp::BITS)?;
         log(name, index, plan, by | xdp, "attached");

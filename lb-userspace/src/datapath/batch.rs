@@ -19,24 +19,24 @@ use aya::{
 use nix::libc;
 
 /// `bpf_cmd` of linux/bpf.h.
-const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
+pub(super) const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
 /// What the kernel says where a kind of map has no batches; it is in no user-space header.
-const ENOTSUPP: i32 = 524;
+pub(super) const ENOTSUPP: i32 = 524;
 /// Elements that go out or come in by one syscall.
 const CHUNK: usize = 16_384;
 
 /// The part of `union bpf_attr` that the batch commands use.
 #[repr(C)]
-struct BatchAttr {
-    in_batch: u64,
-    out_batch: u64,
-    keys: u64,
-    values: u64,
-    count: u32,
-    map_fd: u32,
-    elem_flags: u64,
-    flags: u64,
+pub(super) struct BatchAttr {
+    pub(super) in_batch: u64,
+    pub(super) out_batch: u64,
+    pub(super) keys: u64,
+    pub(super) values: u64,
+    pub(super) count: u32,
+    pub(super) map_fd: u32,
+    pub(super) elem_flags: u64,
+    pub(super) flags: u64,
 }
 
 const _: () = assert!(size_of::<BatchAttr>() == 56);
@@ -170,66 +170,95 @@ fn read_chunks<K: Pod, V: Pod>(
     map: &impl Batched<K, V>,
     mut take: impl FnMut(&[K], &[V]) -> bool,
 ) -> Result<(), MapError> {
-    let (mut keys, mut values) = (
-        Vec::<K>::with_capacity(CHUNK),
-        Vec::<V>::with_capacity(CHUNK),
-    );
-    // Where the next call goes on: a key of an array or a bucket of a hash, 4 bytes either way.
-    let mut position: Option<u32> = None;
-    loop {
+    let mut walk = Walk::new(CHUNK);
+    while let Some((keys, values)) = walk.next(map)? {
+        if !take(keys, values) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Keys and their values, side by side.
+pub type Chunk<'a, K, V> = (&'a [K], &'a [V]);
+
+/// A way through a map, piece by piece. Elements may be removed on the way. What others change meanwhile may be seen
+/// or not.
+pub(super) struct Walk<K, V> {
+    keys: Vec<K>,
+    values: Vec<V>,
+    chunk: usize,
+    /// Where the next call goes on: a key of an array or a bucket of a hash, 4 bytes either way.
+    position: Option<u32>,
+    is_done: bool,
+}
+
+impl<K: Pod, V: Pod> Walk<K, V> {
+    /// From the beginning, `chunk` elements at a time; of a hash, more than it has in any of its buckets.
+    pub(super) fn new(chunk: usize) -> Self {
+        Self {
+            keys: Vec::with_capacity(chunk),
+            values: Vec::with_capacity(chunk),
+            chunk,
+            position: None,
+            is_done: false,
+        }
+    }
+
+    /// The next piece; `None` behind the last one.
+    pub(super) fn next(
+        &mut self,
+        map: &impl Batched<K, V>,
+    ) -> Result<Option<Chunk<'_, K, V>>, MapError> {
+        if self.is_done {
+            return Ok(None);
+        }
         let mut next = 0u32;
         let mut attr = BatchAttr {
-            in_batch: position.as_ref().map_or(0, |at| &raw const *at as u64),
+            in_batch: self.position.as_ref().map_or(0, |at| &raw const *at as u64),
             out_batch: &raw mut next as u64,
-            keys: keys.as_mut_ptr() as u64,
-            values: values.as_mut_ptr() as u64,
-            count: u32::try_from(CHUNK).unwrap_or(u32::MAX),
+            keys: self.keys.as_mut_ptr() as u64,
+            values: self.values.as_mut_ptr() as u64,
+            count: u32::try_from(self.chunk).unwrap_or(u32::MAX),
             map_fd: fd(map.map()),
             elem_flags: 0,
             flags: 0,
         };
-        // SAFETY: `keys` and `values` have room for CHUNK elements of the sizes that this map has (see
+        // SAFETY: `keys` and `values` have room for `chunk` elements of the sizes that this map has (see
         // `Batched`); `position` and `next` are as long as the kernel's own for arrays with keys of 4
         // bytes and for hashes. All live through the call.
         let result = unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut attr) };
-        let is_last = match result {
-            Ok(()) => false,
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
-            Err(error) if is_unknown(&error) && position.is_none() => {
-                let (keys, values): (Vec<K>, Vec<V>) = map.read_singly()?.into_iter().unzip();
-                take(&keys, &values);
-                return Ok(());
+        match result {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => self.is_done = true,
+            Err(error) if is_unknown(&error) && self.position.is_none() => {
+                (self.keys, self.values) = map.read_singly()?.into_iter().unzip();
+                self.is_done = true;
+                return Ok(Some((&self.keys, &self.values)));
             }
             Err(error) => return Err(failed(error)),
-        };
-        let count = (attr.count as usize).min(CHUNK);
+        }
+        let count = (attr.count as usize).min(self.chunk);
         // SAFETY: the kernel has written that many elements, and any bytes are a `K` and a `V` (Pod).
         unsafe {
-            keys.set_len(count);
-            values.set_len(count);
+            self.keys.set_len(count);
+            self.values.set_len(count);
         }
-        if !take(&keys, &values) || is_last || count == 0 {
-            return Ok(());
-        }
-        position = Some(next);
+        self.is_done |= count == 0;
+        self.position = Some(next);
+        Ok(Some((&self.keys, &self.values)))
     }
 }
 
-/// One batch command. `attr.count` is the number of elements done, also after an error.
+/// One command of bpf(2).
 ///
 /// # Safety
-/// All pointers in `attr` are valid for as many elements as it says, of the sizes of the map.
-unsafe fn bpf(command: libc::c_long, attr: &mut BatchAttr) -> io::Result<()> {
+/// `T` is laid out as the part of `union bpf_attr` that the command reads, and what it points to is valid for the
+/// call: as many elements as it says, of the sizes of the map.
+pub(super) unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<()> {
     // SAFETY: the attribute is as long as it is said to be and lives through the call; the caller vouches
     // for what it points to.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            command,
-            &raw mut *attr,
-            size_of::<BatchAttr>(),
-        )
-    };
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attr, size_of::<T>()) };
     if result < 0 {
         Err(io::Error::last_os_error())
     } else {

@@ -1,7 +1,7 @@
 //! The kernel side as the agent sees it: programs, maps, pins, devices.
 //!
 //! The only room that knows aya. One place writes maps (`tables`, many elements at once through `batch`), one attaches programs (`attach`; those for the node's own processes: `cgroup`), one
-//! loads them (`object`); `pins` knows where everything stands in bpffs, so that the reading commands
+//! loads them (`object`), one knows what the kernel lacks (`features`); `pins` knows where everything stands in bpffs, so that the reading commands
 //! need no agent.
 
 pub mod attach;
@@ -9,14 +9,21 @@ mod batch;
 pub mod cgroup;
 pub mod clock;
 pub mod devices;
+pub mod features;
+pub mod flows;
+mod generations;
+pub mod leftovers;
 mod link;
 pub mod log;
 pub mod netlink;
 pub mod netns;
 pub mod object;
 pub mod pins;
+mod raw;
+mod remedy;
 pub mod snat_ports;
 pub mod sockets;
+pub mod switch;
 pub mod tables;
 pub mod view;
 
@@ -25,11 +32,13 @@ use std::path::PathBuf;
 pub use aya::Ebpf as Object;
 use aya::{maps::MapError, programs::ProgramError};
 
+use self::remedy::Holder;
+
 /// Why the datapath could not be set up or read.
 #[derive(Debug, thiserror::Error)]
 pub enum DatapathError {
     /// A file or directory of bpffs.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}{}", remedy::of_pin(.source))]
     Pin {
         /// Which.
         path: PathBuf,
@@ -37,20 +46,32 @@ pub enum DatapathError {
         source: std::io::Error,
     },
     /// bpffs is not there and could not be mounted.
-    #[error("cannot mount bpffs on {path}: {source} (try `mount -t bpf bpf {path}`)")]
+    #[error(
+        "cannot mount bpffs on {path}: {source}; it takes CAP_SYS_ADMIN: `mount -t bpf bpf {path}` beforehand, in a \
+         container mount the host's {path} into it"
+    )]
     Mount {
         /// Where.
         path: PathBuf,
         /// What the kernel said.
         source: std::io::Error,
     },
+    /// The pin directory is elsewhere, where nothing can be pinned.
+    #[error(
+        "--bpffs {path}: not on a bpffs, where alone programs and maps can be kept; name a directory below /sys/fs/bpf, \
+         or `mkdir -p {path} && mount -t bpf bpf {path}`"
+    )]
+    NotBpffs {
+        /// Where.
+        path: PathBuf,
+    },
     /// Another agent serves from this directory.
-    #[error("{path} belongs to another duolb agent that is running{}", .pid.map_or(String::new(), |pid| format!(" (pid {pid})")))]
+    #[error("{path} belongs to another duolb agent that is running{}; stop it first, or name another --bpffs", remedy::told(.holder.as_ref()))]
     Locked {
         /// The pin directory.
         path: PathBuf,
-        /// The other agent's process id, if it says.
-        pid: Option<u32>,
+        /// The other agent, if it has said who it is.
+        holder: Option<Holder>,
     },
     /// Nothing is pinned there.
     #[error("no duolb datapath in {path}: no agent has run here, or `duolb cleanup` removed it")]
@@ -90,6 +111,14 @@ pub enum DatapathError {
         name: &'static str,
         /// What the kernel said.
         source: Box<MapError>,
+    },
+    /// A map of what is not a service's has no room.
+    #[error("no room in map {name}; {remedy}")]
+    Full {
+        /// Its name.
+        name: &'static str,
+        /// What the user can do.
+        remedy: &'static str,
     },
     /// There are no cgroups to serve processes from.
     #[error("cgroups: {0}")]

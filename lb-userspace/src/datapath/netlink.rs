@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -16,7 +17,13 @@ use rtnetlink::{
         route::{RouteAttribute, RouteMessage},
     },
 };
-use tokio::{sync::mpsc, time};
+use tokio::{
+    sync::{
+        Notify,
+        mpsc::{self, error::TrySendError},
+    },
+    time,
+};
 
 use super::{
     DatapathError,
@@ -25,6 +32,9 @@ use super::{
 
 /// A listing that takes longer has lost part of its answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Changes that may wait to be acted on; beyond that a new listing is cheaper.
+const WAITING: usize = 1024;
 
 /// Addresses that nobody has (RFC 5737, RFC 3849): the route to them is the one to the rest of the world.
 const SOMEWHERE: (Ipv4Addr, Ipv6Addr) = (
@@ -50,8 +60,10 @@ pub enum Change {
 /// An open netlink socket of the network namespace it was opened in.
 pub struct Netlink {
     handle: Handle,
-    /// Every change from now on.
+    /// Every change from now on, but for those that were lost.
     pub changes: mpsc::Receiver<Change>,
+    /// That some were lost because they were not taken off in time: the kernel's own word for that is a change.
+    pub overflow: Arc<Notify>,
 }
 
 impl Netlink {
@@ -68,7 +80,9 @@ impl Netlink {
         let (connection, handle, mut messages) = new_multicast_connection(&groups)
             .map_err(|error| DatapathError::Netlink(error.to_string()))?;
         tokio::spawn(connection);
-        let (sender, changes) = mpsc::channel(1024);
+        let (sender, changes) = mpsc::channel(WAITING);
+        let overflow = Arc::new(Notify::new());
+        let overflowed = Arc::clone(&overflow);
         tokio::spawn(async move {
             while let Some((message, _)) = messages.next().await {
                 use rtnetlink::packet_core::NetlinkPayload::{InnerMessage, Overrun};
@@ -78,12 +92,19 @@ impl Netlink {
                     _ => None,
                 };
                 let Some(change) = change else { continue };
-                if sender.send(change).await.is_err() {
-                    return;
+                // Waiting for room would leave the kernel's messages, ten times as large, to wait in memory.
+                match sender.try_send(change) {
+                    Ok(()) => {}
+                    Err(TrySendError::Full(_)) => overflowed.notify_one(),
+                    Err(TrySendError::Closed(_)) => return,
                 }
             }
         });
-        Ok(Self { handle, changes })
+        Ok(Self {
+            handle,
+            changes,
+            overflow,
+        })
     }
 
     /// All devices and addresses there are.
@@ -92,44 +113,54 @@ impl Netlink {
     /// [`DatapathError::Netlink`].
     pub async fn list(&self) -> Result<Host, DatapathError> {
         let listing = async {
-            let links: Vec<LinkMessage> = self.handle.link().get().execute().try_collect().await?;
-            let addresses: Vec<AddressMessage> =
-                self.handle.address().get().execute().try_collect().await?;
+            // One by one: a message is ten times as large as what is kept of it.
+            let links = self.handle.link().get().execute().map_ok(parse_link);
+            let links: Vec<Link> = links.try_collect().await?;
+            let addresses = self.handle.address().get().execute().map_ok(parse_address);
+            let addresses: Vec<_> = addresses.try_collect().await?;
             Ok::<_, rtnetlink::Error>((links, addresses))
         };
         let (links, addresses) = time::timeout(PATIENCE, listing)
             .await
-            .map_err(|_| DatapathError::Netlink("the kernel's answer was lost".to_owned()))?
+            .map_err(|_| lost())?
             .map_err(|error| DatapathError::Netlink(error.to_string()))?;
-        let links = links.into_iter().map(parse_link);
         Ok(Host {
-            links: links.map(|link| (link.index, link)).collect(),
-            addresses: addresses.into_iter().filter_map(parse_address).collect(),
-            ways_out: self.find_ways_out().await,
+            links: links.into_iter().map(|link| (link.index, link)).collect(),
+            addresses: addresses.into_iter().flatten().collect(),
+            ways_out: self.find_ways_out().await?,
         })
     }
 
     /// The devices that packets to the rest of the world leave by now, one a family. Asked for and not followed:
     /// the routes of a node may be very many, and change all the time.
-    pub async fn find_ways_out(&self) -> BTreeSet<u32> {
+    ///
+    /// # Errors
+    /// [`DatapathError::Netlink`] if the kernel could not be asked: that is no answer, and every uplink would be taken
+    /// for a pod's device.
+    pub async fn find_ways_out(&self) -> Result<BTreeSet<u32>, DatapathError> {
         let (v4, v6) = SOMEWHERE;
         let v4 = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(v4, 32);
         let v6 = RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(v6, 128);
         let ask = async |message: RouteMessage| {
             let mut answers = Box::pin(self.handle.route().get(message).execute());
-            // That there is no route is an answer, too.
             let answer = time::timeout(PATIENCE, answers.try_next()).await;
-            let route = answer.ok()?.ok()??;
-            route
-                .attributes
-                .iter()
-                .find_map(|attribute| match attribute {
+            let route = match answer.map_err(|_| lost())? {
+                Ok(route) => route,
+                // That there is no route is an answer, too.
+                Err(rtnetlink::Error::NetlinkError(error)) if !is_want(error.raw_code()) => None,
+                Err(error) => return Err(DatapathError::Netlink(error.to_string())),
+            };
+            let found = route.and_then(|route| {
+                let mut attributes = route.attributes.iter();
+                attributes.find_map(|attribute| match attribute {
                     RouteAttribute::Oif(index) => Some(*index),
                     _ => None,
                 })
+            });
+            Ok(found)
         };
-        let found = [ask(v4.build()).await, ask(v6.build()).await];
-        found.into_iter().flatten().collect()
+        let found = [ask(v4.build()).await?, ask(v6.build()).await?];
+        Ok(found.into_iter().flatten().collect())
     }
 
     /// Removes a device's clsact qdisc, and with it all its filters.
@@ -148,6 +179,16 @@ impl Netlink {
             .await
             .map_err(|error| DatapathError::Netlink(error.to_string()))
     }
+}
+
+fn lost() -> DatapathError {
+    DatapathError::Netlink("the kernel's answer was lost".to_owned())
+}
+
+/// Whether the kernel lacked something that it may have the next time.
+const fn is_want(code: i32) -> bool {
+    use nix::libc::{EAGAIN, EBUSY, EINTR, ENOBUFS, ENOMEM};
+    matches!(-code, EAGAIN | EBUSY | EINTR | ENOBUFS | ENOMEM)
 }
 
 fn change(message: RouteNetlinkMessage) -> Option<Change> {

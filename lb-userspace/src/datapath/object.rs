@@ -1,23 +1,29 @@
 //! The object with programs and maps: load it, new or onto the maps that are pinned already.
 //!
-//! aya reuses a pinned map without looking at it, so its layout is compared first. Another *size* is no
-//! reason to throw away what is served: the pinned map stays, and the size is told to take effect after
-//! a clean-up.
+//! aya reuses a pinned map without looking at it: whether it is what is asked for is found out before (`switch`).
 
-use std::{io, thread, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
 
 use aya::{
     Ebpf, EbpfLoader, VerifierLogLevel,
-    maps::{Map, MapInfo},
+    maps::Map,
     programs::{Program, ProgramError, SchedClassifier, Xdp},
-    util::KernelVersion,
 };
 use lb_common::{
-    flow::{tick_shift, ticks_of},
-    tables::{MAX_ENDPOINTS, SCHEMA_VERSION},
+    flow::{
+        state::{DEFAULT_TIMEOUTS, Timeouts},
+        tick_shift,
+    },
+    tables::MAX_ENDPOINTS,
 };
 
-use super::{DatapathError, pins::Pins, snat_ports::SnatPorts};
+use super::{DatapathError, features::Features, pins::Pins, snat_ports::SnatPorts};
 
 /// Programs and maps, compiled for BPF by the build script.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-ebpf.o"));
@@ -43,6 +49,8 @@ pub struct Sizes {
     pub sockets: u32,
     /// Source ranges of load balancers, per family.
     pub sources: u32,
+    /// Packets in pieces that are on their way at once, per family and hook.
+    pub fragments: u32,
 }
 
 impl Default for Sizes {
@@ -54,6 +62,7 @@ impl Default for Sizes {
             affinity: 65_536,
             sockets: 65_536,
             sources: 65_536,
+            fragments: 8_192,
         }
     }
 }
@@ -72,10 +81,8 @@ pub struct Settings {
     /// Whether TCP connections to an endpoint that has left every slice are reset; else they are left alone
     /// (rule 78).
     pub tcp_reset_dead: bool,
-    /// Seconds of silence after which a TCP or SCTP flow no longer keeps its tuple from others.
-    pub tcp_timeout_seconds: u32,
-    /// Seconds of silence after which a UDP flow is forgotten.
-    pub udp_timeout_seconds: u32,
+    /// Seconds of silence after which a flow no longer keeps its tuple from others, by its state.
+    pub timeouts: Timeouts,
     /// Ports that SNAT gives to clients.
     pub snat_ports: SnatPorts,
     /// Whether every client of a cluster IP gets an address of this node (rule 56).
@@ -97,15 +104,12 @@ impl Default for Settings {
             seed: 0,
             log: false,
             tcp_reset_dead: false,
-            tcp_timeout_seconds: 86_400,
-            udp_timeout_seconds: 180,
+            timeouts: DEFAULT_TIMEOUTS,
             snat_ports: SnatPorts::default(),
             masquerade_all: false,
             host_routing: false,
             netns_cookie: 0,
-            // Commit b44123b4a3dc "bpf: Add cgroup helpers bpf_{get,set}_retval to get/set syscall return value".
-            set_retval: KernelVersion::current()
-                .is_ok_and(|kernel| kernel >= KernelVersion::new(5, 18, 0)),
+            set_retval: Features::of_kernel().set_retval,
         }
     }
 }
@@ -130,12 +134,18 @@ pub const MAPS: &[&str] = &[
     "AFFINITY_V6",
     "FLOWS_V4",
     "FLOWS_V6",
+    "FRAGMENTS_V4",
+    "FRAGMENTS_V6",
+    "CHURN",
+    "FLOW_STATS",
+    "FLUSHED",
     "DEVICES",
     "VERDICTS",
     "TRAFFIC",
     "MOVED",
     "SERVICES",
     "AGENT",
+    "PROBLEMS",
 ];
 
 /// The TC programs for devices with an Ethernet header, which every node has.
@@ -147,19 +157,59 @@ pub const IP_PROGRAMS: &[&str] = &["tc_ingress_l3", "tc_egress_l3"];
 /// The XDP program, loaded with the first device that takes it. Those of cgroups are in [`super::cgroup`].
 pub const XDP_PROGRAM: &str = "xdp_ingress";
 
-/// Loads the object; with `pins`, onto the maps pinned there, pinning those that are not yet.
+/// A table of former maps that programs look into, too.
+pub(super) struct FormerTable {
+    /// Its name in the object.
+    pub(super) map: &'static str,
+    /// Where the map is pinned.
+    pub(super) pin: PathBuf,
+    /// The constant that says how many words its values have in common with ours, and that number.
+    pub(super) words: &'static str,
+    pub(super) count: u32,
+}
+
+/// Loads the object; with `pins`, onto the maps in force there, pinning those that are not yet. They have the right
+/// layout, see `switch`.
 ///
 /// # Errors
-/// [`DatapathError`]: a pinned map of another layout, or the kernel's refusal.
+/// [`DatapathError`]: the kernel's refusal.
 pub fn load(settings: &Settings, pins: Option<&Pins>) -> Result<Ebpf, DatapathError> {
+    let entries = |name: &str| entries(name, &settings.sizes);
+    let maps = pins.map(Pins::maps);
+    load_with(settings, maps.as_deref(), &entries, &[])
+}
+
+/// The same onto the maps pinned in the directory `maps`; those that are not yet get so many `entries`.
+///
+/// # Errors
+/// [`DatapathError`]: the kernel's refusal.
+pub(super) fn load_onto(
+    settings: &Settings,
+    maps: &Path,
+    entries: &dyn Fn(&str) -> Option<u32>,
+    former: &[FormerTable],
+) -> Result<Ebpf, DatapathError> {
+    let at = |source| DatapathError::Pin {
+        path: maps.to_owned(),
+        source,
+    };
+    std::fs::create_dir_all(maps).map_err(at)?;
+    load_with(settings, Some(maps), entries, former)
+}
+
+fn load_with(
+    settings: &Settings,
+    maps: Option<&Path>,
+    entries: &dyn Fn(&str) -> Option<u32>,
+    former: &[FormerTable],
+) -> Result<Ebpf, DatapathError> {
     let Settings {
-        sizes,
+        sizes: _,
         hz,
         seed,
         log,
         tcp_reset_dead,
-        tcp_timeout_seconds,
-        udp_timeout_seconds,
+        timeouts,
         snat_ports,
         masquerade_all,
         host_routing,
@@ -168,8 +218,7 @@ pub fn load(settings: &Settings, pins: Option<&Pins>) -> Result<Ebpf, DatapathEr
     } = settings;
     let shift = tick_shift(*hz);
     let tcp_reset_dead = u32::from(*tcp_reset_dead);
-    let tcp_timeout = ticks_of(*tcp_timeout_seconds, *hz);
-    let udp_timeout = ticks_of(*udp_timeout_seconds, *hz);
+    let timeouts = timeouts.in_ticks(*hz).table();
     let (snat_first, snat_count) = (u32::from(snat_ports.first), snat_ports.count());
     let set_retval = u32::from(*set_retval);
     let masquerade_all = u32::from(*masquerade_all);
@@ -182,8 +231,7 @@ pub fn load(settings: &Settings, pins: Option<&Pins>) -> Result<Ebpf, DatapathEr
         .override_global("CLOCK_SHIFT", &shift, true)
         .override_global("HZ", hz, true)
         .override_global("TCP_RESET_DEAD", &tcp_reset_dead, true)
-        .override_global("TCP_TIMEOUT", &tcp_timeout, true)
-        .override_global("UDP_TIMEOUT", &udp_timeout, true)
+        .override_global("TIMEOUTS", timeouts.as_slice(), true)
         .override_global("SNAT_FIRST", &snat_first, true)
         .override_global("SNAT_COUNT", &snat_count, true)
         .override_global("MASQUERADE_ALL", &masquerade_all, true)
@@ -192,15 +240,19 @@ pub fn load(settings: &Settings, pins: Option<&Pins>) -> Result<Ebpf, DatapathEr
         .override_global("HAS_SET_RETVAL", &set_retval, true)
         .override_global(aya_log::LEVEL, &level, true);
     for name in MAPS {
-        if let Some(entries) = entries(name, sizes) {
+        if let Some(entries) = entries(name) {
             loader.map_max_entries(name, entries);
         }
-        if let Some(pins) = pins {
-            loader.map_pin_path(name, pins.map(name));
+        if let Some(maps) = maps {
+            loader.map_pin_path(name, maps.join(name));
         }
     }
-    if let Some(pins) = pins {
-        compare_layouts(sizes, pins)?;
+    for table in former {
+        loader.map_pin_path(table.map, &*table.pin).override_global(
+            table.words,
+            &table.count,
+            true,
+        );
     }
     let mut ebpf = loader.load(OBJECT)?;
     for name in PROGRAMS {
@@ -315,7 +367,7 @@ pub fn take_map(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, DatapathErro
 }
 
 /// The set size of a map; `None`: as the object has it.
-fn entries(name: &str, sizes: &Sizes) -> Option<u32> {
+pub(super) fn entries(name: &str, sizes: &Sizes) -> Option<u32> {
     match name {
         "SERVICES" => Some(sizes.services),
         // Each service port has a frontend, each VIP a mark besides; some have node ports and external addresses.
@@ -327,42 +379,20 @@ fn entries(name: &str, sizes: &Sizes) -> Option<u32> {
         "SOCKETS_V4" | "SOCKETS_V6" => Some(sizes.sockets),
         "SOURCES_V4" | "SOURCES_V6" => Some(sizes.sources),
         "FLOWS_V4" | "FLOWS_V6" => Some(sizes.flows),
+        "FRAGMENTS_V4" | "FRAGMENTS_V6" => Some(sizes.fragments),
         _ => None,
     }
 }
 
-/// Compares the pinned maps' layouts with the object's.
-fn compare_layouts(sizes: &Sizes, pins: &Pins) -> Result<(), DatapathError> {
+/// Bytes of key and value of every map in the object.
+///
+/// # Errors
+/// [`DatapathError::Object`], never for an object that was built.
+pub(super) fn layouts() -> Result<BTreeMap<String, (usize, usize)>, DatapathError> {
     let object = aya_obj::Object::parse(OBJECT).map_err(aya::EbpfError::from)?;
-    for name in MAPS {
-        let (path, Some(ours)) = (pins.map(name), object.maps.get(*name)) else {
-            continue;
-        };
-        if !path.exists() {
-            continue;
-        }
-        let theirs = MapInfo::from_pin(&path).map_err(|source| DatapathError::Map {
-            name,
-            source: Box::new(source),
-        })?;
-        let layout = (theirs.key_size(), theirs.value_size());
-        let expected = (ours.key_size(), ours.value_size());
-        if layout != expected {
-            let detail = format!(
-                "key and value have {layout:?} bytes, schema {SCHEMA_VERSION} wants {expected:?}"
-            );
-            return Err(DatapathError::Layout { path, detail });
-        }
-        if let Some(wanted) = entries(name, sizes)
-            && wanted != theirs.max_entries()
-        {
-            tracing::warn!(
-                map = name,
-                entries = theirs.max_entries(),
-                wanted,
-                "the pinned map keeps its size; the set one takes effect after `duolb cleanup`"
-            );
-        }
-    }
-    Ok(())
+    let layout = |(name, map): (&String, &aya_obj::Map)| {
+        let sizes = (map.key_size() as usize, map.value_size() as usize);
+        (name.clone(), sizes)
+    };
+    Ok(object.maps.iter().map(layout).collect())
 }

@@ -1,29 +1,36 @@
 //! Where everything stands in bpffs, and whose it is.
 //!
 //! ```text
-//!   <bpffs>/v1/            the schema version: maps of another one are never touched
-//!     maps/FRONTENDS_V4 …  by the names they have in the object
-//!     links/12-ingress …   by ifindex (bpffs takes no dots, which device names may have)
-//!     links/cgroup-connect4 …  by the program
+//!   <bpffs>/
+//!     links/12-ingress …       by ifindex (bpffs takes no dots, which device names may have): of no version, so that
+//!     links/cgroup-connect4 …  any agent exchanges the programs within them
+//!     v4/                      the schema version
+//!       maps/FRONTENDS_V4 …    by the names they have in the object
+//!       next, former           while maps are being exchanged, see `generations`
 //! ```
 
 use std::{
     fs, io,
-    os::fd::AsFd as _,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use lb_common::tables::SCHEMA_VERSION;
 use nix::{
-    fcntl::{Flock, FlockArg},
     mount::{MsFlags, mount},
-    sys::statfs::{BPF_FS_MAGIC, fstatfs},
+    sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 
-use super::DatapathError;
+use super::{DatapathError, generations::versions, remedy::Holder, tables::forget_agent};
 
 /// Where duolb pins unless told otherwise.
 pub const DEFAULT_DIR: &str = "/sys/fs/bpf/duolb";
+
+/// How often the lock is tried to be got, and how long is waited in between: reading commands hold it for less.
+const LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(30);
 
 /// A pin directory of this schema version.
 #[derive(Clone, Debug)]
@@ -31,10 +38,10 @@ pub struct Pins {
     top: PathBuf,
 }
 
-/// While it lives, no other agent uses the directory.
+/// While it lives, no other agent uses the directory, of whatever version.
 #[derive(Debug)]
 pub struct Lock {
-    _file: Flock<fs::File>,
+    _files: Vec<fs::File>,
 }
 
 impl Pins {
@@ -48,14 +55,29 @@ impl Pins {
         self.top.join(format!("v{SCHEMA_VERSION}"))
     }
 
+    /// The directory of all versions.
+    pub fn top(&self) -> &Path {
+        &self.top
+    }
+
+    /// Where this version's maps are pinned that are in force.
+    pub fn maps(&self) -> PathBuf {
+        self.dir().join("maps")
+    }
+
+    /// Where maps are pinned that are being filled.
+    pub(super) fn next(&self) -> PathBuf {
+        self.dir().join("next")
+    }
+
     /// Where the map of that name is pinned.
     pub fn map(&self, name: &str) -> PathBuf {
-        self.dir().join("maps").join(name)
+        self.maps().join(name)
     }
 
     /// Where links are pinned.
     pub fn links(&self) -> PathBuf {
-        self.dir().join("links")
+        self.top.join("links")
     }
 
     /// Whether a datapath is pinned here.
@@ -69,31 +91,70 @@ impl Pins {
     /// [`DatapathError::Mount`] or [`DatapathError::Pin`].
     pub fn ensure(&self) -> Result<(), DatapathError> {
         ensure_bpffs(&self.top)?;
-        for dir in [self.dir().join("maps"), self.links()] {
+        for dir in [self.maps(), self.links()] {
             fs::create_dir_all(&dir).map_err(|source| DatapathError::Pin { path: dir, source })?;
         }
         Ok(())
     }
 
-    /// Takes the directory for this process.
+    /// Takes the directory for this process, and forgets what the agent before it said of itself, so that nobody takes
+    /// the predecessor's word for this one's: at no moment is the directory taken and the word still there.
+    ///
+    /// So it takes that of each version, which is all that agents before this one take.
     ///
     /// # Errors
     /// [`DatapathError::Locked`] if another process has it.
     pub fn lock(&self) -> Result<Lock, DatapathError> {
-        let path = self.dir();
-        let file = fs::File::open(&path).map_err(|source| DatapathError::Pin {
+        let mut dirs = vec![self.top.clone()];
+        dirs.extend(versions(&self.top)?.into_iter().map(|(_, dir)| dir));
+        let files = dirs.into_iter().map(|dir| self.lock_dir(dir));
+        Ok(Lock {
+            _files: files.collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn lock_dir(&self, path: PathBuf) -> Result<fs::File, DatapathError> {
+        let at = |source| DatapathError::Pin {
             path: path.clone(),
             source,
-        })?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => Ok(Lock { _file: file }),
-            Err(_) => Err(DatapathError::Locked { path, pid: None }),
+        };
+        for tries in 1.. {
+            match self.try_lock(&path) {
+                Ok(file) if is_at(&file, &path) => return Ok(file),
+                // Whoever had the lock before has removed the directory: what is pinned in it now, nobody finds.
+                Ok(_) => {
+                    return Err(at(io::Error::other(
+                        "removed by a clean-up just now; try again",
+                    )));
+                }
+                // Perhaps somebody only looks whether it is taken.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && tries < LOCK_TRIES => {
+                    thread::sleep(LOCK_PAUSE);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(at(error)),
+            }
         }
+        Err(DatapathError::Locked {
+            holder: Holder::of(self),
+            path,
+        })
+    }
+
+    // The locks of std are those of flock(2), and are given back when the file is closed.
+    fn try_lock(&self, path: &Path) -> io::Result<fs::File> {
+        let file = fs::File::open(path)?;
+        file.try_lock_shared()?;
+        forget_agent(self);
+        file.try_lock()?;
+        Ok(file)
     }
 
     /// Whether an agent is running on this directory.
     pub fn is_locked(&self) -> bool {
-        matches!(self.lock(), Err(DatapathError::Locked { .. }))
+        // Shared, so that two who ask do not take each other for an agent.
+        let asked = fs::File::open(self.dir()).map(|file| file.try_lock_shared());
+        matches!(asked, Ok(Err(fs::TryLockError::WouldBlock)))
     }
 
     /// Removes every pin and the directories, and the mount point's contents of ours only.
@@ -111,6 +172,15 @@ impl Pins {
     }
 }
 
+/// Whether the open file is what the path leads to.
+fn is_at(file: &fs::File, path: &Path) -> bool {
+    let number = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(file), Ok(path)) => number(file) == number(path),
+        _ => false,
+    }
+}
+
 /// The nearest ancestor of `dir` that exists must be on bpffs; else mounts one at /sys/fs/bpf if that is
 /// where `dir` is.
 fn ensure_bpffs(dir: &Path) -> Result<(), DatapathError> {
@@ -118,33 +188,27 @@ fn ensure_bpffs(dir: &Path) -> Result<(), DatapathError> {
         .ancestors()
         .find(|dir| dir.exists())
         .unwrap_or(Path::new("/"));
-    let is_bpffs = fs::File::open(existing)
-        .ok()
-        .and_then(|dir| fstatfs(dir.as_fd()).ok())
-        .is_some_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC);
+    // Asked by path: what is pinned there is not opened like a file, and a second bpffs mounted over the first one
+    // would hide everybody's pins.
+    let is_bpffs = statfs(existing).is_ok_and(|stat| stat.filesystem_type() == BPF_FS_MAGIC);
     if is_bpffs {
         return Ok(());
     }
     let standard = Path::new("/sys/fs/bpf");
-    let path = if dir.starts_with(standard) {
-        standard
-    } else {
-        existing
-    };
-    let mounted = if dir.starts_with(standard) {
-        mount(
-            Some("bpf"),
-            path,
-            Some("bpf"),
-            MsFlags::empty(),
-            None::<&str>,
-        )
-        .map_err(Into::into)
-    } else {
-        Err(io::Error::other("not below a mounted bpffs"))
-    };
-    mounted.map_err(|source| DatapathError::Mount {
-        path: path.to_owned(),
-        source,
+    if !dir.starts_with(standard) {
+        return Err(DatapathError::NotBpffs {
+            path: dir.to_owned(),
+        });
+    }
+    mount(
+        Some("bpf"),
+        standard,
+        Some("bpf"),
+        MsFlags::empty(),
+        None::<&str>,
+    )
+    .map_err(|error| DatapathError::Mount {
+        path: standard.to_owned(),
+        source: error.into(),
     })
 }

@@ -19,8 +19,8 @@ use aya::{
 use lb_common::{
     address::{Address, Family, V4, V6},
     tables::{
-        AgentState, Device, Endpoint, Frontend, FrontendKey, ServiceRecord, Source, Traffic,
-        VipRange, traffic_index,
+        AgentState, Device, Endpoint, Frontend, FrontendKey, ProblemText, ServiceRecord, Source,
+        Traffic, VipRange, traffic_index,
     },
 };
 
@@ -50,6 +50,9 @@ pub struct KernelMaps {
     services: HashMap<MapData, u32, ServiceRecord>,
     traffic: PerCpuArray<MapData, Traffic>,
     agent: Array<MapData, AgentState>,
+    problems: Array<MapData, ProblemText>,
+    /// What `problems` holds; `None`: what an agent before this one wrote.
+    told: Option<Vec<ProblemText>>,
     service_capacity: u32,
     cpus: usize,
 }
@@ -161,6 +164,8 @@ impl KernelMaps {
             )?,
             services: typed(ebpf, "SERVICES")?,
             agent: typed(ebpf, "AGENT")?,
+            problems: typed(ebpf, "PROBLEMS")?,
+            told: None,
             service_capacity: traffic.len() / 2,
             traffic,
             cpus,
@@ -178,6 +183,31 @@ impl KernelMaps {
                 name: "AGENT",
                 source: Box::new(source),
             })
+    }
+}
+
+impl KernelMaps {
+    /// Publishes what is not served as it should be, as much of it as there is room for.
+    ///
+    /// # Errors
+    /// [`DatapathError::Map`].
+    pub fn set_problems<T: AsRef<str>>(&mut self, problems: &[T]) -> Result<(), DatapathError> {
+        let room = self.problems.len();
+        let texts = problems.iter().map(|text| ProblemText::new(text.as_ref()));
+        let texts: Vec<_> = texts.take(room as usize).collect();
+        if self.told.as_ref() == Some(&texts) {
+            return Ok(());
+        }
+        // Unknown as long as it is half written.
+        let before = self.told.take().map_or(room as usize, |told| told.len());
+        let none = ProblemText::default();
+        let all = texts.iter().chain(std::iter::repeat(&none));
+        for (index, text) in (0..).zip(all.take(before.max(texts.len()))) {
+            let set = self.problems.set(index, text, 0);
+            set.map_err(not_ours("PROBLEMS"))?;
+        }
+        self.told = Some(texts);
+        Ok(())
     }
 }
 
@@ -207,12 +237,17 @@ impl DeviceMap {
     /// # Errors
     /// [`DatapathError::Map`].
     pub fn put(&mut self, ifindex: u32, device: &Device) -> Result<(), DatapathError> {
-        self.0
-            .insert(ifindex, device, 0)
-            .map_err(|source| DatapathError::Map {
-                name: "DEVICES",
-                source: Box::new(source),
-            })
+        self.0.insert(ifindex, device, 0).map_err(|error| {
+            // The kernel's word for it is "argument list too long".
+            let is_full = |error: &io::Error| error.raw_os_error() == Some(nix::libc::E2BIG);
+            match error {
+                MapError::SyscallError(error) if is_full(&error.io_error) => DatapathError::Full {
+                    name: "DEVICES",
+                    remedy: "--devices names those that are to be served",
+                },
+                error => not_ours("DEVICES")(error),
+            }
+        })
     }
 
     /// Forgets a device; one that is not there is no error.

@@ -9,14 +9,15 @@ use aya::{
 use ipnet::IpNet;
 use lb_common::{
     address::{Address, Family, V4, V6},
+    flow::stats::{Churn, FlowStats},
     tables::{
-        AgentState, Device, Endpoint, Frontend, FrontendKey, ServiceRecord, Source, Traffic,
-        endpoint_index, traffic_index,
+        AgentState, Device, Endpoint, Frontend, FrontendKey, ProblemText, ServiceRecord, Source,
+        Traffic, endpoint_index, traffic_index,
     },
     verdict::Verdict,
 };
 
-use super::{DatapathError, batch, object, pins::Pins, tables::read_sources};
+use super::{DatapathError, batch, flows::Counters, object, pins::Pins, tables::read_sources};
 use crate::{
     control::maps::{SourceRange, slots_end},
     model::TrafficPolicy,
@@ -100,6 +101,19 @@ impl View {
     pub fn agent(&self) -> Result<AgentState, DatapathError> {
         let map: Array<_, AgentState> = self.map("AGENT")?;
         map.get(&0, 0).map_err(|source| failed("AGENT", source))
+    }
+
+    /// What the agent last could not serve as it should; as many of them as are kept.
+    ///
+    /// # Errors
+    /// [`DatapathError::Map`].
+    pub fn problems(&self) -> Result<Vec<String>, DatapathError> {
+        let map: Array<_, ProblemText> = self.map("PROBLEMS")?;
+        let texts = batch::read_used(&map).map_err(|source| failed("PROBLEMS", source))?;
+        Ok(texts
+            .iter()
+            .filter_map(|text| text.get().map(str::to_owned))
+            .collect())
     }
 
     /// Devices with the programs, by ifindex.
@@ -236,6 +250,24 @@ impl View {
             .collect()
     }
 
+    /// For how many seconds clients stay with their endpoint, by id of the service port, where they do.
+    ///
+    /// # Errors
+    /// [`DatapathError::Map`].
+    pub fn affinities(&self) -> Result<std::collections::HashMap<u32, u32>, DatapathError> {
+        let v4: HashMap<_, FrontendKey<V4>, Frontend> = self.map("FRONTENDS_V4")?;
+        let v6: HashMap<_, FrontendKey<V6>, Frontend> = self.map("FRONTENDS_V6")?;
+        let v4 = batch::read(&v4).map_err(|source| failed("FRONTENDS_V4", source))?;
+        let v6 = batch::read(&v6).map_err(|source| failed("FRONTENDS_V6", source))?;
+        let (v4, v6) = (v4.into_iter(), v6.into_iter());
+        let all = v4.map(|(_, frontend)| frontend);
+        let all = all.chain(v6.map(|(_, frontend)| frontend));
+        let sticky = all.filter(|frontend| frontend.affinity != 0);
+        Ok(sticky
+            .map(|frontend| (frontend.service, frontend.affinity))
+            .collect())
+    }
+
     /// The fill of every map.
     ///
     /// # Errors
@@ -253,9 +285,27 @@ impl View {
             "FRONTENDS_V6" => Some(self.count::<FrontendKey<V6>, Frontend>(name)?),
             "SERVICES" => Some(self.count::<u32, ServiceRecord>(name)?),
             "DEVICES" => Some(self.count::<u32, Device>(name)?),
+            // As the agent last found it: to count them takes a walk through all of it.
+            "FLOWS_V4" => self.flow_entries(Family::V4)?,
+            "FLOWS_V6" => self.flow_entries(Family::V6)?,
             _ => None,
         };
         Ok(MapView { name, used, size })
+    }
+
+    fn flow_entries(&self, family: Family) -> Result<Option<usize>, DatapathError> {
+        let stats = Counters::open(&self.pins)?.stats(family)?;
+        Ok((stats.swept_at != 0).then_some(stats.entries as usize))
+    }
+
+    /// What was last found in the flow tables, and what the programs put in and took out.
+    ///
+    /// # Errors
+    /// [`DatapathError::Map`].
+    pub fn flow_stats(&self) -> Result<Vec<(Family, FlowStats, Churn)>, DatapathError> {
+        let counters = Counters::open(&self.pins)?;
+        let of = |family| Ok((family, counters.stats(family)?, counters.churn(family)?));
+        Family::BOTH.into_iter().map(of).collect()
     }
 
     fn count<K: Pod, V: Pod>(&self, name: &'static str) -> Result<usize, DatapathError> {

@@ -7,7 +7,15 @@
 
 use std::fmt;
 
-use lb_common::{address::Family, tables::Traffic, verdict::Verdict};
+use lb_common::{
+    address::Family,
+    flow::{
+        state::State,
+        stats::{Churn, FlowStats},
+    },
+    tables::Traffic,
+    verdict::Verdict,
+};
 use prometheus_client::{
     collector,
     encoding::{DescriptorEncoder, EncodeMetric as _},
@@ -34,6 +42,8 @@ pub struct Snapshot {
     pub traffic: Vec<ServiceTraffic>,
     /// Fill of the maps.
     pub maps: Vec<MapView>,
+    /// What is in the flow tables, and what went in and out.
+    pub flows: Vec<(Family, FlowStats, Churn)>,
 }
 
 /// Traffic of one service port in one family.
@@ -69,6 +79,7 @@ impl collector::Collector for Collector {
             Ok(snapshot) => {
                 encode_verdicts(&mut encoder, &snapshot.verdicts)?;
                 encode_maps(&mut encoder, &snapshot.maps)?;
+                encode_flows(&mut encoder, &snapshot.flows)?;
                 encode_traffic(&mut encoder, &snapshot.traffic)
             }
             // The rest of the metrics is told all the same.
@@ -105,6 +116,51 @@ fn encode_maps(encoder: &mut DescriptorEncoder, maps: &[MapView]) -> fmt::Result
     for map in maps {
         let size = i64::from(map.size);
         ConstGauge::new(size).encode(metric.encode_family(&[("map", map.name)])?)?;
+    }
+    Ok(())
+}
+
+/// A counter of a flow table: its name, what it says, how it is read.
+type FlowCounter = (&'static str, &'static str, fn(&FlowStats, &Churn) -> u64);
+
+const FLOW_COUNTERS: [FlowCounter; 3] = [
+    (
+        "flow_insertions",
+        "Entries of flows that were made; a flow has two, with another client address four.",
+        |_, churn| churn.inserted,
+    ),
+    (
+        "flow_expirations",
+        "Entries of flows that were over and have been removed.",
+        |stats, _| stats.expired,
+    ),
+    (
+        "flow_evictions",
+        "Entries of flows that had to make room, as of the last sweep.",
+        |stats, _| stats.evicted,
+    ),
+];
+
+fn encode_flows(
+    encoder: &mut DescriptorEncoder,
+    flows: &[(Family, FlowStats, Churn)],
+) -> fmt::Result {
+    let kind = ConstGauge::new(0i64).metric_type();
+    let help = "Flows by state, as of the last sweep.";
+    let mut metric = encoder.encode_descriptor("flows", help, None, kind)?;
+    for (family, stats, _) in flows {
+        for (state, count) in State::ALL.into_iter().zip(stats.flows) {
+            let labels = [("ip_family", family.name()), ("state", state.label())];
+            ConstGauge::new(i64::from(count)).encode(metric.encode_family(&labels)?)?;
+        }
+    }
+    let kind = ConstCounter::new(0u64).metric_type();
+    for (name, help, read) in FLOW_COUNTERS {
+        let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
+        for (family, stats, churn) in flows {
+            let labels = [("ip_family", family.name())];
+            ConstCounter::new(read(stats, churn)).encode(metric.encode_family(&labels)?)?;
+        }
     }
     Ok(())
 }

@@ -1,6 +1,11 @@
 //! Names, labels and types, against the text they are to come out as.
 
-use lb_common::{address::Family, tables::Traffic, verdict::Verdict};
+use lb_common::{
+    address::Family,
+    flow::stats::{Churn, FlowStats},
+    tables::Traffic,
+    verdict::Verdict,
+};
 
 use super::*;
 use crate::datapath::view::MapView;
@@ -38,6 +43,19 @@ impl Reading for Fixed {
                     size: 20,
                 },
             ],
+            flows: vec![(
+                Family::V4,
+                FlowStats {
+                    flows: [1, 2, 3, 4, 5, 6],
+                    expired: 7,
+                    evicted: 8,
+                    ..FlowStats::default()
+                },
+                Churn {
+                    inserted: 9,
+                    removed: 10,
+                },
+            )],
         })
     }
 }
@@ -75,6 +93,8 @@ fn everything_comes_out_as_the_golden_text_has_it() {
     metrics.kube_proxy.livez.get_or_create(&503.into()).inc();
     metrics.kube_proxy.queued(Family::V4, 1.5);
     metrics.kube_proxy.synced(2.5, 0.25, true);
+    let services = [("default", "web"), ("default", "db"), ("default", "web")];
+    metrics.own.set_service_problems(services.into_iter());
     let golden = include_str!("tests/golden.txt").replace("@VERSION@", env!("CARGO_PKG_VERSION"));
     let summary = summary(&metrics);
     for (number, (found, expected)) in summary.iter().zip(golden.lines()).enumerate() {

@@ -1,9 +1,9 @@
 //! How much the programs ask of the verifier, how large they become, and how long a packet takes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use aya::programs::{TestRun as _, TestRunOptions};
-use duolb::datapath::object;
+use aya::programs::{Program, ProgramError, ProgramInfo, TestRun as _, TestRunOptions};
+use duolb::datapath::{cgroup, features::Features, object};
 use lb_common::tables::VipRange;
 
 use crate::{
@@ -15,10 +15,13 @@ use crate::{
 /// bytes of machine code, of which a packet's way should stay in the CPU's first-level cache (one family's way of an
 /// ordinary packet is less than a quarter of it). The verifier's count grows with every way that headers can
 /// stand in a packet; see it in time: a twentieth above what it is with Linux 6.18.
+///
+/// Pieces of packets and echo took 8,100 and 5,600 of what the first two ask for (8,300 and 5,400 bytes), beside the way
+/// of any other packet.
 const LIMITS: [(&str, u32, u32); 3] = [
-    ("tc_ingress", 92_700, 49_500),
-    ("tc_egress", 52_000, 26_500),
-    ("xdp_ingress", 78_000, 34_400),
+    ("tc_ingress", 102_200, 60_000),
+    ("tc_egress", 69_300, 33_000),
+    ("xdp_ingress", 87_900, 36_000),
 ];
 
 #[test]
@@ -26,6 +29,7 @@ fn the_programs_load_far_below_the_limits_of_the_verifier() {
     let Some(mut kernel) = Kernel::load() else {
         return;
     };
+    let mut too_much = vec![];
     for (name, most_verified, most_jited) in LIMITS {
         let info = match name {
             object::XDP_PROGRAM => object::loaded_xdp(&mut kernel.object).unwrap().info(),
@@ -39,11 +43,64 @@ fn the_programs_load_far_below_the_limits_of_the_verifier() {
         println!(
             "{name}: {verified} instructions verified, {jited} bytes of machine code, {translated:?} of BPF"
         );
-        assert!(
-            verified <= most_verified,
-            "{name}: {verified} instructions verified"
-        );
-        assert!(jited <= most_jited, "{name}: {jited} bytes of machine code");
+        if verified > most_verified || jited > most_jited {
+            too_much.push(name);
+        }
+    }
+    assert!(too_much.is_empty(), "{too_much:?} ask for too much");
+}
+
+/// Prints what `cargo xtask vm` makes its tables of: a line for each thing the kernel lacks, and for each program.
+#[test]
+fn each_program_loads_and_says_what_it_costs() {
+    let Some(mut kernel) = Kernel::load() else {
+        return;
+    };
+    for fallback in Features::of_kernel().fallbacks() {
+        println!("kernel: {fallback}");
+    }
+    let tc = object::PROGRAMS.iter().chain(object::IP_PROGRAMS);
+    let others = cgroup::PROGRAMS.iter().chain([&object::XDP_PROGRAM]);
+    let mut refused = Vec::new();
+    for name in tc.chain(others) {
+        let start = Instant::now();
+        let info = match load_anew(kernel.object.program_mut(name).unwrap()) {
+            Ok(info) => info,
+            Err(error) if *name == object::XDP_PROGRAM && !Features::of_kernel().xdp_frags => {
+                println!("{name} skipped: {error}");
+                continue;
+            }
+            // The others are told of all the same.
+            Err(error) => {
+                refused.push(format!("{name}: {error}"));
+                continue;
+            }
+        };
+        let took = start.elapsed().as_millis();
+        // Kernels before 5.16 do not say.
+        let verified = info.verified_instruction_count().unwrap_or(0);
+        let jited = info.size_jitted();
+        println!("cost: {name} verified={verified} jited={jited} load_ms={took}");
+    }
+    assert!(refused.is_empty(), "{}", refused.join("\n"));
+}
+
+fn load_anew(program: &mut Program) -> Result<ProgramInfo, ProgramError> {
+    match program {
+        Program::SchedClassifier(program) => {
+            let _ = program.unload();
+            program.load()?;
+            program.info()
+        }
+        Program::CgroupSockAddr(program) => {
+            program.load()?;
+            program.info()
+        }
+        Program::Xdp(program) => {
+            program.load()?;
+            program.info()
+        }
+        _ => panic!("no program of ours is of another kind"),
     }
 }
 

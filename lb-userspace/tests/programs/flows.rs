@@ -10,8 +10,9 @@ use crate::{
 
 const WEB: u32 = 5;
 
-/// UDP_TIMEOUT of lb-ebpf, in ticks.
-const UDP_TIMEOUT: u32 = 180;
+/// Ticks that a UDP flow may be silent for before it is answered, and after, at 250 jiffies a second.
+const UNREPLIED: u32 = 30;
+const STREAM: u32 = 118;
 
 fn sent(net: &Net, proto: u8, flags: u8) -> Frame {
     Frame::of(proto, net.client, net.vip, flags)
@@ -172,11 +173,11 @@ fn a_udp_flow_that_was_silent_for_long_gets_a_new_endpoint() {
     for_each_family(|kernel, net| {
         open_then_change(kernel, net, UDP);
         for tuple in [forward(net, UDP), reply(net, UDP)] {
-            kernel.flows.age(tuple, UDP_TIMEOUT - 5);
+            kernel.flows.age(tuple, UNREPLIED - 5);
         }
         kernel.pass("just in time", &sent(net, UDP, 0), net.endpoint());
         for tuple in [forward(net, UDP), reply(net, UDP)] {
-            kernel.flows.age(tuple, UDP_TIMEOUT + 5);
+            kernel.flows.age(tuple, UNREPLIED + 5);
         }
         kernel.pass("too late", &sent(net, UDP, 0), net.endpoints[1]);
     });
@@ -186,11 +187,85 @@ fn a_udp_flow_that_was_silent_for_long_gets_a_new_endpoint() {
 fn a_udp_flow_on_which_only_the_endpoint_speaks_is_not_silent() {
     for_each_family(|kernel, net| {
         open_then_change(kernel, net, UDP);
-        kernel.flows.age(forward(net, UDP), UDP_TIMEOUT + 5);
-        kernel.flows.age(reply(net, UDP), UDP_TIMEOUT + 5);
+        answer(kernel, "it is a stream", net, UDP, 0);
+        kernel.flows.age(forward(net, UDP), STREAM + 5);
+        kernel.flows.age(reply(net, UDP), STREAM + 5);
         answer(kernel, "the endpoint speaks", net, UDP, 0);
         kernel.pass("keeps its endpoint", &sent(net, UDP, 0), net.endpoint());
     });
+}
+
+#[test]
+fn a_udp_flow_that_was_answered_may_be_silent_for_longer() {
+    for_each_family(|kernel, net| {
+        open_then_change(kernel, net, UDP);
+        answer(kernel, "it is a stream", net, UDP, 0);
+        let age = |kernel: &mut Kernel, ticks| {
+            for tuple in [forward(net, UDP), reply(net, UDP)] {
+                kernel.flows.age(tuple, ticks);
+            }
+        };
+        age(kernel, STREAM - 5);
+        kernel.pass("rule 82", &sent(net, UDP, 0), net.endpoint());
+        age(kernel, STREAM + 5);
+        kernel.pass("too late", &sent(net, UDP, 0), net.endpoints[1]);
+    });
+}
+
+#[test]
+fn both_entries_tell_the_same_state() {
+    use lb_common::flow::state::State::{
+        self, CloseWait, Closed, Established, Stream, SynSent, Unreplied,
+    };
+    type Step = (Hook, u8, State);
+    let ack = flag::ACK;
+    let steps: &[(u8, &[Step])] = &[
+        (
+            TCP,
+            &[
+                (Ingress, flag::SYN, SynSent),
+                (Egress, flag::SYN | ack, SynSent),
+                (Ingress, ack, Established),
+                (Egress, ack, Established),
+                (Egress, ack | flag::FIN, CloseWait),
+                (Ingress, ack, CloseWait),
+                (Ingress, ack | flag::FIN, Closed),
+            ],
+        ),
+        (TCP, &[(Ingress, ack, Established)]),
+        (
+            TCP,
+            &[
+                (Ingress, flag::SYN, SynSent),
+                (Egress, flag::RST | ack, Closed),
+            ],
+        ),
+        (
+            UDP,
+            &[
+                (Ingress, 0, Unreplied),
+                (Ingress, 0, Unreplied),
+                (Egress, 0, Stream),
+                (Ingress, 0, Stream),
+            ],
+        ),
+    ];
+    for (proto, steps) in steps {
+        for_each_family(|kernel, net| {
+            kernel.serve(net.vip, WEB, &[net.endpoint()]);
+            for (hook, flags, state) in *steps {
+                match hook {
+                    Ingress => kernel.pass("rule 82", &sent(net, *proto, *flags), net.endpoint()),
+                    Egress => answer(kernel, "rule 82", net, *proto, *flags),
+                }
+                for tuple in [forward(net, *proto), reply(net, *proto)] {
+                    let entry = kernel.flows.get(tuple).unwrap();
+                    let found = State::of((*proto).into(), entry.flags);
+                    assert_eq!(found, *state, "{} {hook:?} {flags:#x} {entry:?}", net.name);
+                }
+            }
+        });
+    }
 }
 
 /// Two CPUs read the clock on either side of a tick: one finds an entry from its future.

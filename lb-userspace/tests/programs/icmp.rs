@@ -202,3 +202,56 @@ fn errors_about_unknown_flows_are_left_alone() {
         }
     }
 }
+
+/// What there is of it is translated, down to the ports (RFC 792 wants eight bytes). Of seven bytes of UDP, half a checksum
+/// is there, which nobody can look at.
+#[test]
+fn an_error_with_less_than_it_should_embed_is_translated_if_it_has_the_ports() {
+    let Some(mut kernel) = Kernel::load() else {
+        return;
+    };
+    for net in both() {
+        open(&mut kernel, &net);
+        let (_, kind) = net.icmp_errors()[0];
+        for proto in [TCP, UDP] {
+            for keep in 0..7 {
+                let sent = Frame::of(proto, net.client, net.vip, flag::ACK).with_extras();
+                let delivered = sent.clone().to(net.endpoint());
+                let error = |about| Frame::icmp(net.router, net.client.ip(), kind, about, keep);
+                let (before, after) = (error(&delivered), error(&sent));
+                let fate = if keep < 4 {
+                    Untouched
+                } else {
+                    Becomes(&after, Verdict::IcmpToClient)
+                };
+                kernel.check("a short one", Egress, &before, fate);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_error_about_a_first_piece_is_translated_and_one_about_a_later_piece_left_alone() {
+    let Some(mut kernel) = Kernel::load() else {
+        return;
+    };
+    for net in both() {
+        open(&mut kernel, &net);
+        let (_, kind) = net.icmp_errors()[0];
+        for proto in [TCP, UDP] {
+            for keep in KEPT {
+                let sent = Frame::of(proto, net.client, net.vip, flag::ACK).fragment(0, true);
+                let delivered = sent.clone().to(net.endpoint());
+                let error = |about| Frame::icmp(net.router, net.client.ip(), kind, about, keep);
+                let (before, after) = (error(&delivered), error(&sent));
+                let becomes = Becomes(&after, Verdict::IcmpToClient);
+                kernel.check("the first", Egress, &before, becomes);
+                let later = delivered.clone().fragment(3, false);
+                let later = error(&later);
+                for hook in Hook::BOTH {
+                    kernel.check("a later one", hook, &later, Untouched);
+                }
+            }
+        }
+    }
+}

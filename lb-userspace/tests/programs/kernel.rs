@@ -22,6 +22,7 @@ use lb_common::{
 };
 
 use crate::{
+    coverage,
     packet::{Frame, SCTP, TCP, UDP, verify},
     state::Flows,
     tables::Tables,
@@ -81,6 +82,12 @@ pub struct Kernel {
     traffic: PerCpuArray<MapData, Traffic>,
 }
 
+impl Drop for Kernel {
+    fn drop(&mut self) {
+        coverage::leave(&self.verdicts());
+    }
+}
+
 /// The sizes most tests get by with.
 pub const SMALL: Sizes = Sizes {
     services: 16,
@@ -89,6 +96,7 @@ pub const SMALL: Sizes = Sizes {
     affinity: 64,
     sockets: 64,
     sources: 64,
+    fragments: 64,
 };
 
 /// What most tests load the programs with.

@@ -300,22 +300,6 @@ fn icmp_errors_about_either_side_are_translated_at_both_hooks_rule_97() {
 }
 
 #[test]
-fn fragments_are_dropped_and_counted_in_both_directions() {
-    let Some(mut kernel) = load(&settings()) else {
-        return;
-    };
-    for net in both() {
-        kernel.serve(net.vip, WEB, &[net.endpoint()]);
-        talk(&mut kernel, "opens", &net, net.client, UDP, 0);
-        let node = node_side(&kernel, &net, net.client, UDP);
-        let out = Frame::udp(net.client, net.endpoint()).fragment(0, true);
-        kernel.check("out", Egress, &out, Dropped(Verdict::Fragment));
-        let back = Frame::udp(net.endpoint(), node).fragment(0, true);
-        kernel.check("back", Ingress, &back, Dropped(Verdict::Fragment));
-    }
-}
-
-#[test]
 fn both_entries_know_when_the_connection_is_over() {
     let Some(mut kernel) = load(&settings()) else {
         return;

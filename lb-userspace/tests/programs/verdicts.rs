@@ -10,6 +10,7 @@ use lb_common::{
 use crate::{
     kernel::{Egress, Hook, Ingress, Kernel},
     packet::{Frame, Net, both, flag},
+    unreached,
 };
 
 /// How a verdict is reached.
@@ -41,7 +42,7 @@ fn way(verdict: Verdict, net: &Net) -> Way {
             Way::By(Ingress, error)
         }
         Verdict::NoEndpoint => Way::By(Ingress, sent.to(net.other_vip)),
-        Verdict::Fragment => Way::By(Ingress, sent.fragment(0, true)),
+        Verdict::Fragment => Way::By(Ingress, sent.fragment(7, true)),
         Verdict::NoPort => {
             Way::Elsewhere("collisions::without_a_free_port_a_new_flow_is_dropped_and_counted")
         }
@@ -52,13 +53,9 @@ fn way(verdict: Verdict, net: &Net) -> Way {
             Way::Elsewhere("refusals::refusals_beyond_the_limit_are_dropped_and_counted")
         }
         Verdict::Unanswered => Way::By(Ingress, Frame::tcp(net.client, net.other_vip, flag::RST)),
-        Verdict::FlowTableFull => {
-            Way::None("an LRU table evicts the oldest entry rather than refuse a new one")
+        Verdict::FlowTableFull | Verdict::NotWritable => {
+            Way::None(unreached::reason(verdict).expect("a reason"))
         }
-        Verdict::NotWritable => Way::None(
-            "the parser has seen every byte that is written, and the packet of a test run is linear \
-             and not shared, so that writing needs no memory",
-        ),
         Verdict::NoLocalEndpoint => Way::By(Ingress, sent.to(net.stranger)),
         Verdict::UnknownPort => {
             let port = SocketAddr::new(net.vip.ip(), 81);
@@ -83,6 +80,7 @@ fn way(verdict: Verdict, net: &Net) -> Way {
         Verdict::XdpToEndpoint | Verdict::XdpToClient => {
             Way::Elsewhere("xdp::a_known_flow_to_another_node_is_sent_on_both_ways")
         }
+        Verdict::Echo => Way::By(Ingress, Frame::echo(net.client.ip(), net.vip.ip())),
         Verdict::Socket => Way::Elsewhere("namespace tests: a test run has no sockets"),
     }
 }

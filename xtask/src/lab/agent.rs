@@ -3,28 +3,25 @@
 //! A thread of its own starts each agent and waits for it: the kernel kills a child when the thread that
 //! started it ends, so that thread must live as long as the agent.
 
+mod process;
+
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Condvar, Mutex, PoisonError, mpsc},
+    process::{Command, ExitStatus, Stdio},
+    sync::{Arc, PoisonError, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
-use nix::{
-    sys::{
-        signal::{Signal, kill},
-        wait::{Id, WaitPidFlag, waitid},
-    },
-    unistd::Pid,
-};
+use nix::sys::signal::Signal;
 
-use super::{Lab, interrupt, netns::Door, spawn};
+use self::process::Process;
+use super::{Lab, interrupt, netns::Door, patience::stretched, spawn, verdicts};
 
 /// How long an agent may take to serve, and to end when asked to.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 /// Lines of its log that an error about an agent shows.
 const TAIL: usize = 25;
 
@@ -71,6 +68,16 @@ impl AgentOptions {
     }
 }
 
+/// The binary of a version after this one (xtask builds it and sets `$DUOLB_NEXT_BIN`); `None`, with a line that says
+/// so, where nobody has built it.
+pub fn next_version() -> Option<PathBuf> {
+    let path = std::env::var_os("DUOLB_NEXT_BIN").map(PathBuf::from);
+    if path.is_none() {
+        eprintln!("skipped: DUOLB_NEXT_BIN is not set; use cargo xtask test");
+    }
+    path
+}
+
 /// An agent of one node; ends, by SIGKILL, when dropped.
 #[derive(Debug)]
 pub struct Agent {
@@ -80,14 +87,6 @@ pub struct Agent {
     bpffs: PathBuf,
     log: PathBuf,
     process: Option<Arc<Process>>,
-}
-
-/// A child that another thread waits for.
-#[derive(Debug)]
-struct Process {
-    pid: Pid,
-    status: Mutex<Option<ExitStatus>>,
-    ended: Condvar,
 }
 
 impl Lab {
@@ -159,6 +158,11 @@ impl Agent {
     /// Its further arguments, from the next start on.
     pub fn args_mut(&mut self) -> &mut Vec<String> {
         &mut self.options.args
+    }
+
+    /// Another binary, from the next start on.
+    pub fn set_duolb(&mut self, duolb: impl Into<PathBuf>) {
+        self.options.duolb = duolb.into();
     }
 
     /// Whether it runs.
@@ -252,6 +256,14 @@ impl Agent {
     /// # Errors
     /// If it ends or takes too long; with the end of its log.
     pub fn wait_ready(&self) -> Result<()> {
+        self.wait_ready_for(PATIENCE)
+    }
+
+    /// The same with another patience.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn wait_ready_for(&self, patience: Duration) -> Result<()> {
         let start = Instant::now();
         loop {
             interrupt::check()?;
@@ -264,7 +276,7 @@ impl Agent {
                 return Ok(());
             }
             self.check()?;
-            if start.elapsed() > PATIENCE {
+            if start.elapsed() > stretched(patience) {
                 let said = status.unwrap_or_else(|error| format!("{error:#}"));
                 bail!(
                     "agent on {} is not ready: {said}\n{}",
@@ -316,7 +328,7 @@ impl Agent {
         let timeout = |status: &mut Option<ExitStatus>| status.is_none();
         let wait = process
             .ended
-            .wait_timeout_while(process.lock(), PATIENCE, timeout);
+            .wait_timeout_while(process.lock(), stretched(PATIENCE), timeout);
         let (status, _) = wait.unwrap_or_else(PoisonError::into_inner);
         if let Some(status) = *status {
             return Some(status);
@@ -339,41 +351,9 @@ impl Agent {
 impl Drop for Agent {
     fn drop(&mut self) {
         self.kill();
-    }
-}
-
-impl Process {
-    fn of(child: &Child) -> Self {
-        let pid = i32::try_from(child.id()).expect("process ids are positive and below 2^22");
-        Self {
-            pid: Pid::from_raw(pid),
-            status: Mutex::new(None),
-            ended: Condvar::new(),
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<ExitStatus>> {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits without reaping, so that the process id stays its own until the lock is held.
-    fn wait(&self, mut child: Child) {
-        while waitid(
-            Id::Pid(self.pid),
-            WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT,
-        )
-        .is_err()
-        {}
-        let mut status = self.lock();
-        *status = child.wait().ok();
-        drop(status);
-        self.ended.notify_all();
-    }
-
-    fn signal(&self, signal: Signal) {
-        let status = self.lock();
-        if status.is_none() {
-            let _ = kill(self.pid, signal); // a zombie takes it as well
+        // The maps outlive it.
+        if let Some(directory) = std::env::var_os("DUOLB_VERDICTS") {
+            verdicts::leave(self, directory.as_ref());
         }
     }
 }

@@ -66,7 +66,8 @@ impl Lab {
         spawn::output(netns.as_ref(), &["nft", "-f", "-"], ruleset).map(drop)
     }
 
-    /// Waits until `ready` holds, looking often; tells whether it did in time.
+    /// Waits until `ready` holds, looking often; tells whether it did in time, which is longer on a slow machine
+    /// (see [`super::patience`]).
     ///
     /// # Errors
     /// `interrupted`, and what `ready` fails with.
@@ -75,6 +76,7 @@ impl Lab {
         patience: Duration,
         mut ready: impl FnMut() -> Result<bool>,
     ) -> Result<bool> {
+        let patience = super::patience::stretched(patience);
         let start = std::time::Instant::now();
         loop {
             super::interrupt::check()?;

@@ -8,15 +8,12 @@
 //! Two instructions need no library: bpf(2) itself loads and attaches them. The link goes, and the program with it,
 //! when its file is closed.
 
-use std::{
-    io,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
-};
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 
 use anyhow::{Context as _, Result};
 use nix::{libc, net::if_::if_nametoindex};
 
-use super::Netns;
+use super::{Netns, bpf};
 
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_LINK_CREATE: libc::c_int = 28;
@@ -30,7 +27,7 @@ const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
 /// `r0 = XDP_PASS; exit`, eight bytes each in native order.
 const PASS: [u64; 2] = [instruction(0xb7, 2), instruction(0x95, 0)];
 
-const fn instruction(code: u8, immediate: u32) -> u64 {
+pub(super) const fn instruction(code: u8, immediate: u32) -> u64 {
     let [a, b, c, d] = immediate.to_ne_bytes();
     u64::from_ne_bytes([code, 0, 0, 0, a, b, c, d])
 }
@@ -76,32 +73,12 @@ fn attach_here(device: &str) -> Result<OwnedFd> {
         prog_flags: BPF_F_XDP_HAS_FRAGS,
         ..Load::default()
     };
-    let program = bpf(BPF_PROG_LOAD, &load).context("loading")?;
+    let program = bpf::call(BPF_PROG_LOAD, &load).context("loading")?;
     let create = Create {
         prog_fd: program.as_raw_fd(),
         target_ifindex,
         attach_type: BPF_XDP,
         flags: XDP_FLAGS_DRV_MODE,
     };
-    bpf(BPF_LINK_CREATE, &create).context("attaching")
-}
-
-/// A command of bpf(2) that answers with a file.
-fn bpf<T>(command: libc::c_int, attributes: &T) -> io::Result<OwnedFd> {
-    // SAFETY: `attributes` is a prefix of the kernel's union for this command, readable for as many bytes as are
-    // said; the addresses in it are of constants.
-    let file = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            command,
-            std::ptr::from_ref(attributes),
-            size_of::<T>(),
-        )
-    };
-    if file < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let file = RawFd::try_from(file).map_err(io::Error::other)?;
-    // SAFETY: the kernel has just opened it for us.
-    Ok(unsafe { OwnedFd::from_raw_fd(file) })
+    bpf::call(BPF_LINK_CREATE, &create).context("attaching")
 }

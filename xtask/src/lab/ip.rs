@@ -18,3 +18,14 @@ pub(super) fn batch(netns: Option<&Netns>, lines: &[String]) -> Result<()> {
     .map(drop)
     .with_context(|| lines.join("; "))
 }
+
+impl super::Lab {
+    /// Runs lines of `ip -batch` in a namespace.
+    ///
+    /// # Errors
+    /// If one fails.
+    pub fn ip(&self, netns: impl AsRef<Netns>, lines: &str) -> Result<()> {
+        let lines: Vec<String> = lines.lines().map(str::to_owned).collect();
+        batch(Some(netns.as_ref()), &lines)
+    }
+}

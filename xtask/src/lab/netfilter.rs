@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use super::{Host, Lab};
+use super::{Host, Lab, Netns};
 
 /// Pods get their node's address towards whatever is no pod, and whoever is no pod gets it towards pods on
 /// other nodes: flannel's rules. `{node}` is the node's number.
@@ -70,11 +70,11 @@ impl Lab {
         self.counted(node, "firewall", "invalid")
     }
 
-    /// How many packets a counter of nft's `inet` table `table` has seen on a node.
+    /// How many packets a counter of nft's `inet` table `table` has seen in a namespace.
     ///
     /// # Errors
     /// If nft fails, or there is none.
-    pub fn counted(&self, node: &Host, table: &str, counter: &str) -> Result<u64> {
+    pub fn counted(&self, node: impl AsRef<Netns>, table: &str, counter: &str) -> Result<u64> {
         let list = ["nft", "-j", "list", "counter", "inet", table, counter];
         let json: Value = serde_json::from_str(&self.exec(node, &list)?)?;
         let objects = json["nftables"].as_array().context("nft's list")?;

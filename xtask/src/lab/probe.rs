@@ -13,7 +13,7 @@ use std::{
 
 use socket2::{Domain, Socket, Type};
 
-use super::netns::Netns;
+use super::{netns::Netns, patience::stretched};
 
 /// How a frontend is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -102,7 +102,7 @@ pub struct Probe {
     pub from: Option<IpAddr>,
     /// The client's port; 0 for any.
     pub port: u16,
-    /// TCP: to connect, and for every read and write. UDP: for one answer.
+    /// TCP: to connect, and for every read and write. UDP: for one answer. Longer on a slow machine.
     pub timeout: Duration,
     /// UDP: how often the datagram is sent at most.
     pub attempts: u32,
@@ -237,14 +237,14 @@ impl Probe {
     fn tcp(&self) -> Result<(String, SocketAddr), ProbeError> {
         let socket = self.socket(Type::STREAM)?;
         socket
-            .connect_timeout(&self.to.into(), self.timeout)
+            .connect_timeout(&self.to.into(), stretched(self.timeout))
             .map_err(self.failed("connect"))?;
         let mut stream: TcpStream = socket.into();
         stream
-            .set_read_timeout(Some(self.timeout))
+            .set_read_timeout(Some(stretched(self.timeout)))
             .map_err(self.failed("socket"))?;
         stream
-            .set_write_timeout(Some(self.timeout))
+            .set_write_timeout(Some(stretched(self.timeout)))
             .map_err(self.failed("socket"))?;
         let peer = stream.peer_addr().map_err(self.failed("peer address"))?;
         if peer != self.to {
@@ -280,7 +280,7 @@ impl Probe {
         }
         let socket: UdpSocket = socket.into();
         socket
-            .set_read_timeout(Some(self.timeout))
+            .set_read_timeout(Some(stretched(self.timeout)))
             .map_err(self.failed("socket"))?;
         let mut buffer = vec![0; 64 << 10];
         let mut attempt = 0;

@@ -23,7 +23,7 @@ pub(super) fn output(netns: &Netns, command: &[&str], input: &str) -> Result<Str
 }
 
 /// Runs `command` in the namespace of the calling thread.
-pub(super) fn output_here(command: &[&str], input: &str) -> Result<String> {
+pub(crate) fn output_here(command: &[&str], input: &str) -> Result<String> {
     let [program, args @ ..] = command else {
         bail!("no command")
     };
@@ -59,7 +59,7 @@ pub(super) fn output_here(command: &[&str], input: &str) -> Result<String> {
 }
 
 /// Has the kernel kill the child when the thread that starts it ends, even by SIGKILL.
-pub(super) fn dies_with_parent(command: &mut Command) -> &mut Command {
+pub(crate) fn dies_with_parent(command: &mut Command) -> &mut Command {
     // SAFETY: between fork and exec only async-signal-safe calls are allowed; prctl(2) is one, and
     // nothing is allocated: the error is a number.
     unsafe { command.pre_exec(|| set_pdeathsig(Signal::SIGKILL).map_err(Into::into)) }

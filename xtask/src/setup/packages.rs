@@ -41,6 +41,40 @@ pub(super) const LAB: &[Program] = &[
         fedora: "iptables-legacy",
         why: "tests run duolb beside CNIs that use iptables",
     },
+    Program {
+        name: "strace",
+        debian: "strace",
+        fedora: "strace",
+        why: "tests have the kernel refuse one call of the agent after the other",
+    },
+];
+
+/// What a virtual machine with another kernel takes.
+pub(super) const MACHINE: &[Program] = &[
+    Program {
+        name: "qemu-system-x86_64",
+        debian: "qemu-system-x86",
+        fedora: "qemu-system-x86-core",
+        why: "it is the virtual machine",
+    },
+    Program {
+        name: "depmod",
+        debian: "kmod",
+        fedora: "kmod",
+        why: "the other kernel's modules are listed here and loaded by modprobe in the machine",
+    },
+    Program {
+        name: "strip",
+        debian: "binutils",
+        fedora: "binutils",
+        why: "test binaries must fit the machine's memory",
+    },
+    Program {
+        name: "wg",
+        debian: "wireguard-tools",
+        fedora: "wireguard-tools",
+        why: "tests lay tunnels of WireGuard, which kernels of distributions have",
+    },
 ];
 
 /// What the bench calls besides.

@@ -200,7 +200,7 @@ impl Cluster {
 pub(crate) fn lost_nothing(streams: Streams) -> Result<()> {
     streams.wait_rounds(100)?;
     for (name, done) in streams.finish()? {
-        ensure!(done.lost == 0 && done.rounds > 10, "{name}: {done:?}");
+        ensure!(done.is_whole(10), "{name}: {done:?}");
         ensure!(done.slowest < Duration::from_secs(1), "{name}: {done:?}");
     }
     Ok(())

@@ -9,14 +9,20 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use socket2::{Domain, Protocol as Ip, Socket, Type};
+use xtask::lab::patience::stretched;
 use xtask::lab::{Addresses, Netns, Pod, Protocol, probe::Probe};
 
-use crate::support::{Cluster, need_datapath, pods_of, service::Service};
+use crate::support::{Cluster, need_datapath, pods_of, service::Service, stream::bytes};
 
-const PATIENCE: Duration = Duration::from_secs(2);
+pub const PATIENCE: Duration = Duration::from_secs(2);
 
-/// One ICMP echo, checked.
-fn ping(netns: &Netns, to: IpAddr) -> Result<()> {
+/// One ICMP echo of so many bytes, checked.
+pub fn ping(netns: &Netns, to: IpAddr, length: usize) -> Result<()> {
+    ping_for(PATIENCE, netns, to, length)
+}
+
+/// Likewise with another patience.
+pub fn ping_for(patience: Duration, netns: &Netns, to: IpAddr, length: usize) -> Result<()> {
     netns.sysctl(&[("net/ipv4/ping_group_range", "0 0")])?;
     netns.run(|| {
         let (protocol, kind) = match to {
@@ -25,13 +31,14 @@ fn ping(netns: &Netns, to: IpAddr) -> Result<()> {
         };
         let to = SocketAddr::new(to, 0);
         let mut socket = Socket::new(Domain::for_address(to), Type::DGRAM, Some(protocol))?;
-        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_read_timeout(Some(stretched(patience)))?;
         socket.connect(&to.into())?;
-        let request = [&[kind, 0, 0, 0, 0, 0, 0, 1][..], b"duolb"].concat();
+        let payload = bytes(length);
+        let request = [&[kind, 0, 0, 0, 0, 0, 0, 1][..], &payload].concat();
         socket.write_all(&request)?;
-        let mut reply = [0; 64];
+        let mut reply = vec![0; 64 << 10];
         let length = socket.read(&mut reply).context("no echo")?;
-        ensure!(reply[..length].ends_with(b"duolb"), "another echo");
+        ensure!(reply[..length].ends_with(&payload), "another echo");
         Ok(())
     })?
 }
@@ -63,7 +70,7 @@ fn cast(
         socket.bind(&SocketAddr::new(any, group.port()).into())?;
         Ok(socket.into())
     })??;
-    receiving.set_read_timeout(Some(PATIENCE))?;
+    receiving.set_read_timeout(Some(stretched(PATIENCE)))?;
     from.run(|| -> Result<()> {
         let socket = Socket::new(Domain::for_address(group), Type::DGRAM, None)?;
         if group.is_ipv4() {
@@ -91,7 +98,7 @@ fn talk_directly(cluster: &Cluster, client: &Pod, pod: &Pod) -> Result<()> {
         cluster.run(netns, "ip neigh flush all")?;
     }
     for ip in pod.addresses.both() {
-        ping(&client.netns, ip).with_context(|| format!("ping {ip}"))?;
+        ping(&client.netns, ip, 5).with_context(|| format!("ping {ip}"))?;
         for protocol in Protocol::BOTH {
             // Fragments of a datagram as well.
             for length in [5, 60_000] {

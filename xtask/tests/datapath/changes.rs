@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use xtask::lab::patience::stretched;
 use xtask::lab::{Netns, Protocol, probe::Probe};
 
 use crate::support::{
@@ -28,7 +29,7 @@ fn udp(netns: &Netns, to: SocketAddr) -> Result<UdpSocket> {
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
         };
         let socket = UdpSocket::bind(any)?;
-        socket.set_read_timeout(Some(Duration::from_millis(300)))?;
+        socket.set_read_timeout(Some(stretched(Duration::from_millis(300))))?;
         Ok(socket)
     })?
 }
@@ -93,7 +94,7 @@ fn udp_goes_on_at_another_endpoint_when_its_own_leaves_and_tcp_stays() -> Result
             match ask(socket, *frontend) {
                 Some(line) if line != *before => break,
                 _ => ensure!(
-                    start.elapsed() < IN_FORCE,
+                    start.elapsed() < stretched(IN_FORCE),
                     "{client} to {frontend}: UDP stays with an endpoint that has left"
                 ),
             }

@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use xtask::lab::Pod;
+use xtask::lab::patience::stretched;
 
 use crate::support::{Cluster, need_datapath, pods_of, service::Service, stream::Stream};
 
@@ -138,7 +139,7 @@ fn ask_in_turns(cluster: &Cluster, client: &Pod, port: u16, both: [SocketAddr; 2
     let socket = cluster
         .lab
         .in_ns(client, || UdpSocket::bind((own, port)))??;
-    socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+    socket.set_read_timeout(Some(stretched(Duration::from_secs(2))))?;
     for round in 0..10 {
         for to in both {
             let asked = format!("{to} {round}");

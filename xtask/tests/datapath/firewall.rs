@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use xtask::lab::patience::stretched;
 use xtask::lab::{Protocol, probe::Probe};
 
 use crate::support::{
@@ -18,7 +19,7 @@ use crate::support::{
 
 /// What CNIs and kube-proxy's own rules amount to: pods may begin, answers may follow, the rest is
 /// dropped.
-const FIREWALL: &str = "
+pub const FIREWALL: &str = "
     table inet firewall {
         counter invalid {}
         chain forward {
@@ -32,7 +33,7 @@ const FIREWALL: &str = "
     }";
 
 /// Packets that the firewalls found invalid so far.
-fn invalid(cluster: &Cluster) -> Result<u64> {
+pub fn invalid(cluster: &Cluster) -> Result<u64> {
     let nodes = cluster.lab.nodes();
     nodes.map(|node| cluster.lab.invalid(node)).sum()
 }
@@ -130,7 +131,7 @@ fn a_datagram_socket_on_a_bridge_outlives_the_endpoints_pod() -> Result<()> {
         ["0.0.0.0:0", "[::]:0"].map(|any| UdpSocket::bind(any).unwrap())
     })?;
     for (socket, frontend) in sockets.iter().zip(service.frontends()) {
-        socket.set_read_timeout(Some(Duration::from_millis(500)))?;
+        socket.set_read_timeout(Some(stretched(Duration::from_millis(500))))?;
         is_answered(socket, frontend)?;
         is_answered(socket, frontend)?;
     }

@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use socket2::{Domain, Protocol as Ip, Socket, Type};
+use xtask::lab::patience::stretched;
 use xtask::lab::{Netns, Protocol, probe::Probe};
 
 use crate::support::{Cluster, need_datapath, pods_of, service::Service};
@@ -63,7 +64,7 @@ fn answer_the_gone(
     (pod, own): (&Netns, SocketAddr),
 ) -> Result<std::io::ErrorKind> {
     let endpoint = cluster.lab.in_ns(pod, || UdpSocket::bind(own))??;
-    endpoint.set_read_timeout(Some(Duration::from_secs(1)))?;
+    endpoint.set_read_timeout(Some(stretched(Duration::from_secs(1))))?;
     cluster.lab.in_ns(client, || knock(frontend))??;
     let mut buffer = [0; 8];
     let (_, gone) = endpoint.recv_from(&mut buffer).context("no knock")?;
@@ -114,7 +115,7 @@ fn knock_and_look(client: &Netns, frontend: SocketAddr) -> Result<(IpAddr, Vec<u
             SocketAddr::V6(_) => (Ip::ICMPV6, 1, 0),
         };
         let raw = Socket::new(Domain::for_address(frontend), Type::RAW, Some(protocol))?;
-        raw.set_read_timeout(Some(Duration::from_secs(2)))?;
+        raw.set_read_timeout(Some(stretched(Duration::from_secs(2))))?;
         let raw = UdpSocket::from(raw);
         knock(frontend)?;
         loop {

@@ -7,7 +7,10 @@
 mod bystanders;
 mod changes;
 mod collisions;
+mod echo;
 mod firewall;
+mod fragments;
+mod hard;
 mod host;
 mod host_routing;
 mod icmp;

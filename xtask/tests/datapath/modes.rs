@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use xtask::lab::{Protocol, probe::Probe};
+use xtask::lab::{Lab, Protocol, probe::Probe};
 
 use crate::{
     offload,
@@ -76,22 +76,9 @@ fn clsact_serves_and_cleanup_leaves_nothing() -> Result<()> {
 #[test]
 fn tcx_serves_and_cleanup_leaves_nothing() -> Result<()> {
     need_datapath!();
-    if !has_tcx() {
+    if !Lab::tc_modes().contains(&"tcx") {
         eprintln!("skipped: this kernel has no tcx (6.6)");
         return Ok(());
     }
     serve_and_clean_up("tcx")
-}
-
-/// Whether this kernel has tcx.
-fn has_tcx() -> bool {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let mut numbers = release
-        .split(['.', '-'])
-        .map(|part| part.parse().unwrap_or(0));
-    let version: (u32, u32) = (
-        numbers.next().unwrap_or_default(),
-        numbers.next().unwrap_or_default(),
-    );
-    version >= (6, 6)
 }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use xtask::lab::patience::stretched;
 use xtask::lab::{Netns, Protocol, probe::Probe};
 
 use crate::support::{
@@ -49,7 +50,7 @@ fn talk_without_checksums(netns: &Netns, to: SocketAddr, payload: &[u8]) -> Resu
         };
         let socket = UdpSocket::bind(any)?;
         leave_out_checksums(&socket, to)?;
-        socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+        socket.set_read_timeout(Some(stretched(Duration::from_secs(1))))?;
         socket.send_to(payload, to)?;
         let mut buffer = vec![0; 64 << 10];
         let (length, from) = socket.recv_from(&mut buffer).context("no answer")?;
@@ -70,7 +71,7 @@ pub fn check_payloads_and_checksums(
             for length in LENGTHS {
                 let tcp = Probe::new(Protocol::Tcp, frontend).length(length);
                 tcp.run_in(&client.netns)?;
-                // Fragments are another test's.
+                // Datagrams in pieces are another test's.
                 let udp = Probe::new(Protocol::Udp, frontend).length(length.min(1400));
                 udp.attempts(1).run_in(&client.netns)?;
             }

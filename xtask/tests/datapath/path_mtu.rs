@@ -1,10 +1,13 @@
 //! A smaller hop appears in the middle of a transfer through a VIP: the router's ICMP error names the
 //! endpoint, and only translated does it reach the sender's connection (rule 97, finding 2).
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
-use xtask::lab::Netns;
+use xtask::lab::{Netns, Protocol, probe::Probe};
 
 use crate::support::{
     Cluster, need_datapath, pods_of,
@@ -66,6 +69,35 @@ fn check_route(cluster: &Cluster, netns: &Netns, ip: IpAddr, mtu: u32) -> Result
     let route = cluster.run(netns, &format!("ip route get {ip}"))?;
     ensure!(route.contains(&format!("mtu {mtu}")), "learnt {route}");
     Ok(())
+}
+
+/// Fits in a frame, and not through the hop.
+const DATAGRAM: usize = 1350;
+/// Some are lost on purpose; a busy machine must not look like more.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The first datagram is lost, the next come in pieces (rules 97 and 98).
+#[test]
+fn datagrams_pass_a_smaller_hop_behind_the_vip() -> Result<()> {
+    need_datapath!();
+    let services = services();
+    let cluster = Cluster::start(&services)?;
+    for (at, client) in cluster.clients().into_iter().enumerate() {
+        widen_paths(&cluster)?;
+        cluster
+            .lab
+            .set_path_mtu(Cluster::NODES[1 - at], Some(MTUS[1]))?;
+        for frontend in services[1 - at].frontends() {
+            let probe = Probe::new(Protocol::Udp, frontend)
+                .length(DATAGRAM)
+                .timeout(PATIENCE);
+            let answer = probe.run_in(&client.netns);
+            answer.with_context(|| format!("{} to {frontend}", client.name))?;
+            check_route(&cluster, &client.netns, frontend.ip(), MTUS[1])?;
+        }
+    }
+    cluster.check_no_drops()?;
+    cluster.check_checksums()
 }
 
 #[test]

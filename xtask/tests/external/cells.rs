@@ -3,8 +3,6 @@
 //! Services differ in where their endpoints are, so that for each kind of frontend some node has none, some
 //! has all, one is a process of a node, one is the caller itself. Pure.
 
-use std::fmt;
-
 use xtask::lab::Protocol;
 
 use crate::{
@@ -115,25 +113,6 @@ pub(crate) fn cells(services: &[Numbered], around: &Surroundings) -> Vec<Cell> {
         }
     }
     cells
-}
-
-impl fmt::Display for Client {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&crate::services::place(*self))
-    }
-}
-
-impl fmt::Display for Frontend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ClusterIp => f.pad("ClusterIP"),
-            Self::NodePort { node } => f.pad(&format!("NodePort {node}")),
-            Self::Loopback => f.pad("loopback"),
-            Self::SecondaryAddress { node } => f.pad(&format!("secondary {node}")),
-            Self::LoadBalancer => f.pad("LoadBalancer"),
-            Self::ExternalIp => f.pad("externalIP"),
-        }
-    }
 }
 
 #[cfg(test)]

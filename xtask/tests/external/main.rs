@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   cells       who calls what how   \
-//!   reference   what the rules say    > table: expected beside seen
+//!   reference   what the rules say    > table: expected beside seen (xtask's lab has it)
 //!   play        what happens         /
 //! ```
 //!
@@ -15,13 +15,13 @@ mod cluster;
 mod composition;
 mod crowd;
 mod firewall;
+mod fragments;
 mod ground;
 mod jumbo;
 mod load;
 mod path_mtu;
 mod play;
 mod ports;
-mod reference;
 mod restarts;
 mod services;
 mod sources;
@@ -40,3 +40,4 @@ macro_rules! needs_root {
     };
 }
 pub(crate) use needs_root;
+pub(crate) use xtask::lab::reference;

@@ -4,7 +4,7 @@
 //! The fabric is the router on both sides of the node, as a node's default gateway is: it drops what comes back to it
 //! under its own address.
 
-use std::{io, net::IpAddr};
+use std::{io, net::IpAddr, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use xtask::lab::{Netns, Protocol, probe::Probe};
@@ -21,6 +21,10 @@ const MTU: u32 = 1280;
 /// Where clients come in.
 const HERE: Frontend = Frontend::NodePort { node: 1 };
 const BULK: usize = 4 << 20;
+/// Fits in a frame, and not through the hop.
+const DATAGRAM: usize = 1350;
+/// Some are lost on purpose; a busy machine must not look like more.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 fn far() -> Numbered {
     let far = Endpoint::Pod {
@@ -88,6 +92,53 @@ fn an_endpoint_learns_of_a_smaller_hop_before_the_client_through_tc() -> Result<
 fn an_endpoint_learns_of_a_smaller_hop_before_the_client_through_xdp() -> Result<()> {
     needs_root!();
     bulk(Mode::Native, "outside", "icmp-to-endpoint")
+}
+
+/// Datagrams of one frame to `narrow`: the first is lost, the next come in pieces (rules 97 and 98).
+fn datagrams(mode: Mode, narrow: &str, label: &str) -> Result<()> {
+    let service = far();
+    let cluster = Cluster::start(Kind::plain(mode), std::slice::from_ref(&service), &[])?;
+    cluster.lab.set_path_mtu(narrow, Some(MTU))?;
+    let outside = &cluster.lab.outside().netns;
+    for v6 in [false, true] {
+        let to = service.socket(HERE, v6);
+        let before = cluster.verdicts(1)?[label];
+        let probe = Probe::new(Protocol::Udp, to)
+            .length(DATAGRAM)
+            .timeout(PATIENCE);
+        probe.run_in(outside).context("a datagram")?;
+        if label == "icmp-to-client" {
+            check_learnt(&cluster, outside, to.ip())?;
+        }
+        let counted = cluster.verdicts(1)?[label] - before;
+        ensure!(counted > 0, "IPv6 {v6}: no error was translated");
+    }
+    ensure!(cluster.verdict("fragment")? == 0, "pieces were dropped");
+    cluster.check_counters()
+}
+
+#[test]
+fn datagrams_from_outside_pass_a_smaller_hop_behind_the_node_through_tc() -> Result<()> {
+    needs_root!();
+    datagrams(Mode::Tc, "node-3", "icmp-to-client")
+}
+
+#[test]
+fn datagrams_from_outside_pass_a_smaller_hop_behind_the_node_through_xdp() -> Result<()> {
+    needs_root!();
+    datagrams(Mode::Native, "node-3", "icmp-to-client")
+}
+
+#[test]
+fn answers_pass_a_smaller_hop_before_the_client_through_tc() -> Result<()> {
+    needs_root!();
+    datagrams(Mode::Tc, "outside", "icmp-to-endpoint")
+}
+
+#[test]
+fn answers_pass_a_smaller_hop_before_the_client_through_xdp() -> Result<()> {
+    needs_root!();
+    datagrams(Mode::Native, "outside", "icmp-to-endpoint")
 }
 
 /// The endpoint's pod runs no server: it is the pod that refuses, and not the node.

@@ -175,20 +175,12 @@ pub(crate) fn addresses(endpoint: Endpoint) -> Addresses {
 
 /// What an endpoint says its name is.
 pub(crate) fn name(endpoint: Endpoint) -> String {
-    match endpoint {
-        Endpoint::Pod { node, number } => format!("pod-{node}-{number}"),
-        Endpoint::Host { node } => format!("node-{node}"),
-    }
+    endpoint.to_string()
 }
 
 /// What a client's namespace is called in the lab.
 pub(crate) fn place(client: Client) -> String {
-    match client {
-        Client::Pod { node, number: 100 } => format!("client-{node}"),
-        Client::Pod { node, number } => format!("pod-{node}-{number}"),
-        Client::Host { node } => format!("node-{node}"),
-        Client::Outside => "outside".to_owned(),
-    }
+    client.to_string()
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use xtask::lab::{Lab, Netns, Protocol, Tunnel, probe::Probe};
+use xtask::lab::{Host, Lab, Protocol, Tunnel, probe::Probe};
 
 use crate::{
     cluster::{Cluster, Kind, Mode},
@@ -27,10 +27,32 @@ const FAR: [&str; 2] = ["198.18.7.2", "2001:db8:18::2"];
 /// How long a new device may take to be served on a busy machine; `uplinks` and `devices` ask for a second.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A tunnel from `node-1` to another namespace, with addresses at both ends.
-fn lay(lab: &Lab, to: &Netns) -> Result<Tunnel> {
-    let node = &lab.node("node-1").netns;
-    let tunnel = Tunnel::lay(TUNNEL, [node, to])?;
+/// What the tunnel is.
+#[derive(Clone, Copy)]
+enum Through {
+    /// A device of ours that stands for all others.
+    Tun,
+    /// WireGuard's.
+    WireGuard,
+    /// IPv4 and IPv6 in IPv6, as the kernel's `ip6tnl` does it.
+    InIpv6,
+}
+
+/// A tunnel from `node-1` to another host, with addresses at both ends.
+fn lay(lab: &Lab, kind: Through, to: &Host) -> Result<Option<Tunnel>> {
+    let (from, to_host) = (lab.node("node-1"), to);
+    let (node, to) = (&from.netns, &to.netns);
+    let tunnel = match kind {
+        Through::Tun => Some(Tunnel::lay(TUNNEL, [node, to])?),
+        Through::WireGuard => {
+            lab.lay_wireguard(TUNNEL, [from, to_host])?;
+            None
+        }
+        Through::InIpv6 => {
+            lab.lay_ip6tnl(TUNNEL, [from, to_host])?;
+            None
+        }
+    };
     for (netns, [v4, v6]) in [(node, NEAR), (to, FAR)] {
         for line in [
             &format!("link set {TUNNEL} up mtu 1400"),
@@ -63,12 +85,12 @@ fn services() -> [Numbered; 4] {
 }
 
 /// A client at the other end of a tunnel.
-fn come_through(mode: Mode) -> Result<()> {
+fn come_through(mode: Mode, kind: Through) -> Result<()> {
     let services = services();
     let args = ["--nodeport-addresses", &NETWORKS.join(",")];
     let cluster = Cluster::start(Kind::plain(mode), &services, &args)?;
     let (lab, outside) = (&cluster.lab, &cluster.lab.outside().netns);
-    let _tunnel = lay(lab, outside)?;
+    let _tunnel = lay(lab, kind, lab.outside())?;
     let nodes = cluster.node_addresses()?;
     let is_served = || {
         let [first, second] =
@@ -111,21 +133,21 @@ fn come_through(mode: Mode) -> Result<()> {
 #[test]
 fn a_client_behind_a_tunnel_is_served_and_refused_through_tc() -> Result<()> {
     needs_root!();
-    come_through(Mode::Tc)
+    come_through(Mode::Tc, Through::Tun)
 }
 
 #[test]
 fn a_client_behind_a_tunnel_is_served_and_refused_where_the_other_uplink_has_xdp() -> Result<()> {
     needs_root!();
-    come_through(Mode::Native)
+    come_through(Mode::Native, Through::Tun)
 }
 
 /// An endpoint behind a tunnel: clients from outside get the tunnel's address.
-fn go_through(mode: Mode) -> Result<()> {
+fn go_through(mode: Mode, kind: Through) -> Result<()> {
     let service = &services()[1];
     let cluster = Cluster::start(Kind::plain(mode), slice::from_ref(service), &[])?;
     let (lab, outside) = (&cluster.lab, &cluster.lab.outside().netns);
-    let _tunnel = lay(lab, &lab.node("node-3").netns)?;
+    let _tunnel = lay(lab, kind, lab.node("node-3"))?;
     let pod = lab.pod("pod-3-10").addresses;
     for (ip, via) in pod.both().into_iter().zip(FAR) {
         let (to, node) = (ip.to_string(), lab.node("node-1"));
@@ -156,12 +178,35 @@ fn go_through(mode: Mode) -> Result<()> {
 #[test]
 fn an_endpoint_behind_a_tunnel_sees_the_tunnels_address_through_tc() -> Result<()> {
     needs_root!();
-    go_through(Mode::Tc)
+    go_through(Mode::Tc, Through::Tun)
 }
 
 #[test]
 fn an_endpoint_behind_a_tunnel_sees_the_tunnels_address_where_clients_come_in_by_xdp() -> Result<()>
 {
     needs_root!();
-    go_through(Mode::Native)
+    go_through(Mode::Native, Through::Tun)
+}
+
+/// The kernel's own tunnels, where it has them: both ways round, beside an uplink with XDP.
+fn go_both_ways(kind: Through, name: &str, test: &str) -> Result<()> {
+    if Lab::knows_link(name, test)? {
+        come_through(Mode::Native, kind)?;
+        go_through(Mode::Native, kind)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn wireguard_is_a_tunnel_like_any_other() -> Result<()> {
+    needs_root!();
+    let test = "wireguard_is_a_tunnel_like_any_other";
+    go_both_ways(Through::WireGuard, "wireguard", test)
+}
+
+#[test]
+fn ip_in_ipv6_is_a_tunnel_like_any_other() -> Result<()> {
+    needs_root!();
+    let test = "ip_in_ipv6_is_a_tunnel_like_any_other";
+    go_both_ways(Through::InIpv6, "ip6tnl", test)
 }

@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, slice, time::Duration};
 
 use anyhow::{Result, ensure};
-use xtask::lab::{Host, Netns, Protocol, probe::Probe};
+use xtask::lab::{Host, Lab, Netns, Protocol, probe::Probe};
 
 use crate::{
     cluster::{Cluster, Kind, Mode},
@@ -22,38 +22,68 @@ const NODE_PORTS: &str = "172.16.0.0/12,fd00:172::/32";
 /// Known, so that neighbours can be written down: a device that shares another's has a MAC of its own.
 const MAC: &str = "02:00:ac:13:00:01";
 
-/// A device with [`MAC`], as a word for `ip link`, and the fabric's device to it.
+/// A device with [`MAC`], and the fabric's device to it.
 struct Uplink {
     name: &'static str,
     from: &'static str,
+    /// Lines for `ip` on the node that make it.
+    on_node: &'static [&'static str],
+    /// Likewise on the fabric, where they make what leads to it.
+    on_fabric: &'static [&'static str],
+    /// Devices to be deleted on the node and on the fabric, so that it goes.
+    ends: [&'static [&'static str]; 2],
 }
 
 /// A cable of its own.
 const VETH: Uplink = Uplink {
     name: "up0",
     from: "node-1-up0",
+    on_node: &["link add up0 address MAC type veth peer name node-1-up0 netns FABRIC"],
+    on_fabric: &["link set node-1-up0 up"],
+    ends: [&["up0"], &[]],
 };
-/// On the first uplink; stands for a VLAN, which not every kernel has.
+/// On the first uplink.
 const MACVLAN: Uplink = Uplink {
     name: "mac0",
     from: "node-1",
+    on_node: &["link add link eth0 name mac0 address MAC type macvlan mode bridge"],
+    on_fabric: &[],
+    ends: [&["mac0"], &[]],
+};
+/// A VLAN of the first uplink.
+const VLAN: Uplink = Uplink {
+    name: "vlan7",
+    from: "node-1-v7",
+    on_node: &["link add link eth0 name vlan7 address MAC type vlan id 7"],
+    on_fabric: &[
+        "link add link node-1 name node-1-v7 type vlan id 7",
+        "link set node-1-v7 up",
+    ],
+    ends: [&["vlan7"], &["node-1-v7"]],
+};
+/// A bond with one cable.
+const BOND: Uplink = Uplink {
+    name: "bond7",
+    from: "node-1-up0",
+    on_node: &[
+        "link add bond7 address MAC type bond mode active-backup miimon 50",
+        "link add up0 type veth peer name node-1-up0 netns FABRIC",
+        "link set up0 master bond7",
+    ],
+    on_fabric: &["link set node-1-up0 up"],
+    ends: [&["up0", "bond7"], &[]],
 };
 
 impl Uplink {
     fn come(&self, cluster: &Cluster) -> Result<()> {
         let (name, from, node) = (self.name, self.from, cluster.lab.node("node-1"));
         let fabric = cluster.lab.fabric();
-        if name == VETH.name {
-            let peer = format!("peer name {from} netns {}", fabric.name());
-            run(
-                cluster,
-                node,
-                &format!("link add {name} address {MAC} type veth {peer}"),
-            )?;
-            run(cluster, fabric, &format!("link set {from} up"))?;
-        } else {
-            let on = format!("link add link eth0 name {name} address {MAC}");
-            run(cluster, node, &format!("{on} type macvlan mode bridge"))?;
+        for line in self.on_node {
+            let line = line.replace("FABRIC", fabric.name()).replace("MAC", MAC);
+            run(cluster, node, &line)?;
+        }
+        for line in self.on_fabric {
+            run(cluster, fabric, line)?;
         }
         run(cluster, node, &format!("link set {name} up"))?;
         for (address, length) in ADDRESSES.into_iter().zip(["24", "64 nodad"]) {
@@ -74,12 +104,15 @@ impl Uplink {
     }
 
     fn go(&self, cluster: &Cluster) -> Result<()> {
-        run(
-            cluster,
-            cluster.lab.node("node-1"),
-            &format!("link del {}", self.name),
-        )?;
+        let [on_node, on_fabric] = self.ends;
+        for device in on_node {
+            let del = format!("link del {device}");
+            run(cluster, cluster.lab.node("node-1"), &del)?;
+        }
         let fabric = cluster.lab.fabric();
+        for device in on_fabric {
+            run(cluster, fabric, &format!("link del {device}"))?;
+        }
         ADDRESSES.into_iter().try_for_each(|address| {
             // The kernel takes the route and the neighbour away where the device has gone.
             let replaced = format!("route replace {address} via 172.18.0.1 dev node-1 onlink");
@@ -179,4 +212,37 @@ fn so_does_one_that_stands_on_another_through_tc() -> Result<()> {
 fn so_does_one_that_stands_on_another_which_has_xdp() -> Result<()> {
     needs_root!();
     come_and_go(Mode::Native, &MACVLAN)
+}
+
+/// What not every kernel has: one that does not, skips the test with a line.
+fn come_and_go_if_known(mode: Mode, uplink: &Uplink, kind: &str, test: &str) -> Result<()> {
+    if Lab::knows_link(kind, test)? {
+        come_and_go(mode, uplink)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn so_does_a_vlan_through_tc() -> Result<()> {
+    needs_root!();
+    come_and_go_if_known(Mode::Tc, &VLAN, "vlan", "so_does_a_vlan_through_tc")
+}
+
+#[test]
+fn so_does_a_vlan_of_an_uplink_that_has_xdp() -> Result<()> {
+    needs_root!();
+    let test = "so_does_a_vlan_of_an_uplink_that_has_xdp";
+    come_and_go_if_known(Mode::Native, &VLAN, "vlan", test)
+}
+
+#[test]
+fn so_does_a_bond_through_tc() -> Result<()> {
+    needs_root!();
+    come_and_go_if_known(Mode::Tc, &BOND, "bond", "so_does_a_bond_through_tc")
+}
+
+#[test]
+fn so_does_a_bond_through_xdp() -> Result<()> {
+    needs_root!();
+    come_and_go_if_known(Mode::Native, &BOND, "bond", "so_does_a_bond_through_xdp")
 }

@@ -7,6 +7,8 @@ use std::{
 
 use anyhow::{Result, ensure};
 
+use xtask::lab::patience::stretched;
+
 use crate::{
     eventually,
     manifests::{self, Directory, frontends},
@@ -31,7 +33,7 @@ fn open_connections_go_on_and_new_ones_follow_within_a_second() -> Result<()> {
         let mut new = who_answers(client, &frontends(), 1)?;
         while new != BTreeSet::from(["pod-1-11".to_owned()]) {
             ensure!(
-                changed.elapsed() < Duration::from_secs(1),
+                changed.elapsed() < stretched(Duration::from_secs(1)),
                 "{new:?} still answers after a second"
             );
             new = who_answers(client, &frontends(), 1)?;
@@ -84,7 +86,7 @@ fn wait_for(client: &xtask::lab::Netns, names: &[&str]) -> Result<()> {
             return Ok(());
         }
         ensure!(
-            start.elapsed() < Duration::from_secs(5),
+            start.elapsed() < stretched(Duration::from_secs(5)),
             "{answered:?} instead of {wanted:?}"
         );
     }

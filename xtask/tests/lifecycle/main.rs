@@ -3,12 +3,15 @@
 //! Real agents in the lab, real sockets; what they serve is written by the tests, file by file.
 
 mod changes;
+mod cleanup;
 mod families;
+mod load;
 mod manifests;
 mod problems;
 mod refusals;
 mod restarts;
 mod stream;
+mod upgrade;
 
 /// Skips the test with a line if namespaces cannot be made.
 macro_rules! needs_root {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
+use xtask::lab::patience::stretched;
 use xtask::lab::{Lab, Protocol, probe::Probe};
 
 use crate::{
@@ -27,7 +28,8 @@ fn refused(lab: &Lab, client: &str, what: &str) -> Result<()> {
                 let took = start.elapsed();
                 let kind = error.source.kind();
                 ensure!(
-                    kind == io::ErrorKind::ConnectionRefused && took < Duration::from_millis(300),
+                    kind == io::ErrorKind::ConnectionRefused
+                        && took < stretched(Duration::from_millis(300)),
                     "{what}, {client}: {error} after {took:?}"
                 );
             }

@@ -13,6 +13,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use xtask::lab::patience::stretched;
 use xtask::lab::{Netns, Protocol, probe::Probe};
 
 /// What a stream did.
@@ -22,8 +23,17 @@ pub(crate) struct Done {
     pub(crate) rounds: u64,
     /// Exchanges that were not answered in time. TCP repairs a loss, which then shows in `slowest`.
     pub(crate) lost: u64,
+    /// Datagrams that were answered after all, when nobody waited for it any more: a busy machine's.
+    pub(crate) late: u64,
     /// The slowest exchange.
     pub(crate) slowest: Duration,
+}
+
+impl Done {
+    /// Whether all was answered, in the end, and more than `rounds` times.
+    pub(crate) fn is_whole(&self, rounds: u64) -> bool {
+        self.lost == self.late && self.rounds > rounds
+    }
 }
 
 /// Streams that run until they are told to stop.
@@ -44,7 +54,8 @@ impl Streams {
         };
         for &to in frontends {
             // Sockets are opened inside the namespace and stay there; the threads need not.
-            let tcp = client.run(|| TcpStream::connect_timeout(&to, Duration::from_secs(3)))??;
+            let tcp = client
+                .run(|| TcpStream::connect_timeout(&to, stretched(Duration::from_secs(3))))??;
             let udp = client.run(|| UdpSocket::bind((any(&to), 0)))??;
             streams.spawn(format!("TCP {to}"), move |stop, rounds| {
                 tcp_requests(tcp, stop, rounds)
@@ -78,7 +89,7 @@ impl Streams {
         let (until, start) = (self.rounds.load(Ordering::Relaxed) + more, Instant::now());
         while self.rounds.load(Ordering::Relaxed) < until {
             ensure!(
-                start.elapsed() < Duration::from_secs(20),
+                start.elapsed() < stretched(Duration::from_secs(20)),
                 "the streams stand still"
             );
             thread::sleep(Duration::from_millis(5));
@@ -110,7 +121,7 @@ fn any(to: &SocketAddr) -> std::net::IpAddr {
 
 fn tcp_requests(mut tcp: TcpStream, stop: &AtomicBool, rounds: &AtomicU64) -> Result<Done> {
     tcp.set_nodelay(true)?;
-    tcp.set_read_timeout(Some(Duration::from_secs(5)))?;
+    tcp.set_read_timeout(Some(stretched(Duration::from_secs(5))))?;
     let mut line = [0; 1];
     while line != *b"\n" {
         tcp.read_exact(&mut line)?;
@@ -135,13 +146,22 @@ fn udp_requests(
     stop: &AtomicBool,
     rounds: &AtomicU64,
 ) -> Result<Done> {
-    udp.set_read_timeout(Some(Duration::from_millis(500)))?;
-    let mut seen_as = None;
-    repeat(stop, rounds, |round| {
+    udp.set_read_timeout(Some(stretched(Duration::from_millis(500))))?;
+    let (mut seen_as, mut late) = (None, 0);
+    let done = repeat(stop, rounds, |round| {
         udp.send_to(&round.to_be_bytes(), to)?;
         let mut back = [0; 256];
-        let Ok((length, from)) = udp.recv_from(&mut back) else {
-            return Ok(false);
+        let (length, from) = loop {
+            let Ok((length, from)) = udp.recv_from(&mut back) else {
+                return Ok(false);
+            };
+            let sent = back[..length]
+                .last_chunk()
+                .map(|sent| u64::from_be_bytes(*sent));
+            if sent.is_none_or(|sent| sent >= round) {
+                break (length, from);
+            }
+            late += 1;
         };
         ensure!(from == to, "{from} answered for {to}");
         let hello = back[..length].strip_suffix(&round.to_be_bytes());
@@ -151,7 +171,8 @@ fn udp_requests(
         let first = seen_as.get_or_insert_with(|| client.to_owned());
         ensure!(client == first, "seen as {first}, then as {client}");
         Ok(true)
-    })
+    })?;
+    Ok(Done { late, ..done })
 }
 
 fn repeat(

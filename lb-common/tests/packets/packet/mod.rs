@@ -3,6 +3,8 @@
 //! Headers are written byte by byte after the RFCs and checksums come from etherparse, so that nothing
 //! of what is tested takes part: a translated packet must equal, in every byte, the one that is built
 //! anew with the other addresses. Shared by lb-common's tests and the program tests of lb-userspace.
+//!
+//! Long because: every kind of packet there is, is one type, which its builders and its bytes are to be read beside.
 
 mod net;
 mod sums;
@@ -62,6 +64,10 @@ pub enum L4 {
     Sctp {
         chunk: u8,
     },
+    /// A piece of another packet: its bytes are the payload.
+    Piece {
+        proto: u8,
+    },
     /// ICMP of either family: type, code, the word behind the checksum; the rest is the payload.
     Icmp {
         kind: u8,
@@ -81,6 +87,8 @@ pub struct Frame {
     pub options: Vec<u8>,
     /// IPv6 extension headers: number, and what follows next-header and length.
     pub extensions: Vec<(u8, Vec<u8>)>,
+    /// What pieces of a packet share.
+    pub id: u16,
     /// Fragment offset in 8-byte units, and whether more follow.
     pub fragment: Option<(u16, bool)>,
     pub l4: L4,
@@ -98,6 +106,7 @@ impl Frame {
             dst,
             options: vec![],
             extensions: vec![],
+            id: 0x1234,
             fragment: None,
             l4,
             payload: b"what the client says".to_vec(),
@@ -153,6 +162,27 @@ impl Frame {
         frame
     }
 
+    /// An ICMP echo request.
+    pub fn echo(src: IpAddr, dst: IpAddr) -> Self {
+        let kind = if src.is_ipv4() { 8 } else { 128 };
+        let l4 = L4::Icmp {
+            kind,
+            code: 0,
+            rest: 0x0007_0001,
+        };
+        Self::new(SocketAddr::new(src, 0), SocketAddr::new(dst, 0), l4)
+    }
+
+    /// The answer to an echo request.
+    pub fn echoed(&self) -> Self {
+        let mut reply = self.clone();
+        (reply.src, reply.dst) = (self.dst, self.src);
+        if let L4::Icmp { kind, .. } = &mut reply.l4 {
+            *kind = if self.src.is_ipv4() { 0 } else { 129 };
+        }
+        reply
+    }
+
     pub fn payload(mut self, payload: &[u8]) -> Self {
         self.payload = payload.to_vec();
         self
@@ -166,6 +196,24 @@ impl Frame {
     pub fn fragment(mut self, offset: u16, more: bool) -> Self {
         self.fragment = Some((offset, more));
         self
+    }
+
+    /// The same packet in pieces of `size` bytes, a multiple of eight, with the checksum of the whole in the first.
+    pub fn pieces(&self, id: u16, size: usize) -> Vec<Self> {
+        let whole = self.l4_bytes();
+        let count = whole.len().div_ceil(size);
+        whole
+            .chunks(size)
+            .enumerate()
+            .map(|(i, bytes)| {
+                let mut piece = self.clone().payload(bytes);
+                piece.l4 = L4::Piece {
+                    proto: self.proto(),
+                };
+                piece.id = id;
+                piece.fragment(u16::try_from(i * size / 8).unwrap(), i + 1 < count)
+            })
+            .collect()
     }
 
     pub fn extended(mut self, extensions: &[(u8, &[u8])]) -> Self {
@@ -219,6 +267,7 @@ impl Frame {
             L4::Tcp { .. } => TCP,
             L4::Udp { .. } => UDP,
             L4::Sctp { .. } => SCTP,
+            L4::Piece { proto } => proto,
             L4::Icmp { .. } if self.src.is_ipv4() => ICMP,
             L4::Icmp { .. } => ICMPV6,
         }
@@ -265,7 +314,7 @@ impl Frame {
             .map_or(0, |(offset, more)| offset | u16::from(more) << 13);
         let mut bytes = vec![0x40 | u8::try_from(header / 4).unwrap(), 0];
         bytes.extend(total.to_be_bytes());
-        bytes.extend(0x1234u16.to_be_bytes());
+        bytes.extend(self.id.to_be_bytes());
         bytes.extend(frag.to_be_bytes());
         bytes.extend([64, self.proto(), 0, 0]);
         bytes.extend(src);
@@ -281,7 +330,8 @@ impl Frame {
         let mut extensions = self.extensions.clone();
         if let Some((offset, more)) = self.fragment {
             let [high, low] = (offset << 3 | u16::from(more)).to_be_bytes();
-            extensions.push((ext::FRAGMENT, vec![high, low, 0, 0, 0x12, 0x34]));
+            let [first, second] = self.id.to_be_bytes();
+            extensions.push((ext::FRAGMENT, vec![high, low, 0, 0, first, second]));
         }
         let mut chain = vec![];
         for (i, (kind, body)) in extensions.iter().enumerate() {
@@ -309,6 +359,9 @@ impl Frame {
 
     /// The transport header and the payload.
     pub fn l4_bytes(&self) -> Vec<u8> {
+        if let L4::Piece { .. } = self.l4 {
+            return self.payload.clone();
+        }
         let (sport, dport) = (self.src.port().to_be_bytes(), self.dst.port().to_be_bytes());
         let mut bytes = vec![];
         let (field, has_checksum) = match &self.l4 {
@@ -330,6 +383,7 @@ impl Frame {
                 bytes.extend(len.to_be_bytes());
                 (8, true)
             }
+            L4::Piece { .. } => unreachable!("all of it is the payload"),
             L4::Icmp { kind, code, rest } => {
                 bytes.extend([*kind, *code, 0, 0]);
                 bytes.extend(rest.to_be_bytes());

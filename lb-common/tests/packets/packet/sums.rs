@@ -58,7 +58,8 @@ pub fn crc32c(bytes: &[u8]) -> [u8; 4] {
     (!crc).to_le_bytes()
 }
 
-/// Checks every checksum of a frame that is not a fragment; says which is wrong.
+/// Checks every checksum of a frame; says which is wrong. Of a piece only the IP header's: the other is over the whole
+/// packet.
 ///
 /// What an ICMP error embeds is not looked into: it may be cut short.
 pub fn verify(frame: &[u8]) -> Result<(), String> {
@@ -82,8 +83,11 @@ pub fn verify(frame: &[u8]) -> Result<(), String> {
         ),
         _ => return Ok(()),
     };
+    if payload.fragmented {
+        return Ok(());
+    }
     let proto = payload.ip_number.0;
-    if proto == UDP && payload.payload[6..8] == [0, 0] {
+    if proto == UDP && payload.payload.get(6..8) == Some(&[0, 0]) {
         return Ok(());
     }
     if proto == SCTP {

@@ -52,7 +52,7 @@ impl World {
 
     fn conclude(&mut self, second: u64, report: SyncReport) {
         let (now, took) = (self.at(second), Duration::from_millis(3));
-        self.observer.conclude(&report, took, 0, now);
+        self.observer.conclude(&report, took, [0, 0], now);
     }
 
     fn says(&self, line: &str) -> bool {
@@ -188,4 +188,36 @@ fn rule_86_a_change_that_does_not_get_into_the_maps_makes_unhealthy() {
     assert!(ok(&world, 61) && !ok(&world, 62));
     world.conclude(63, done(1));
     assert!(ok(&world, 63));
+}
+
+/// Whoever sets the clock (chrony after a long sleep, a VM that was moved) makes no node unhealthy and no duration
+/// negative: what is compared never goes back, and the wall clock is only shown.
+#[test]
+fn a_clock_that_is_set_forwards_or_back_changes_no_health_and_makes_no_duration_negative() {
+    for jump in [-900_i64, 900, 500_000_000] {
+        let mut world = World::new();
+        let set = |world: &World, second: u64| {
+            let moment = world.at(second);
+            let wall = i64::try_from(1000 + second).unwrap() + jump;
+            let wall = UNIX_EPOCH + Duration::from_secs(wall.unsigned_abs());
+            Moment { wall, ..moment }
+        };
+        world.conclude(1, done(0));
+        world.take_in(2, slice(Some(2)));
+        let ok = |world: &World, second| {
+            let now = set(world, second);
+            with_health(&world.observer.health, |health| health.livez(now).ok)
+        };
+        // Sixty seconds are sixty seconds, whatever the clock on the wall did meanwhile.
+        assert!(ok(&world, 61) && !ok(&world, 62), "{jump}");
+        let now = set(&world, 63);
+        let took = Duration::from_millis(3);
+        world.observer.conclude(&done(1), took, [0, 0], now);
+        assert!(ok(&world, 63), "{jump}");
+        let count = format!("{PROGRAMMED}_count{{ip_family=\"IPv6\"}} 1");
+        assert!(world.says(&count), "{jump}");
+        let sum = (61 + jump).max(0);
+        let sum = format!("{PROGRAMMED}_sum{{ip_family=\"IPv6\"}} {sum}.0");
+        assert!(world.says(&sum), "{jump}");
+    }
 }

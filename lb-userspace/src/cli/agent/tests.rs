@@ -98,7 +98,7 @@ fn every_flag_of_kube_proxy_is_taken() {
         .iter()
         .map(|(flag, _)| *flag)
         .collect();
-    assert_eq!(ignored.len(), 25, "each once: {ignored:?}");
+    assert_eq!(ignored.len(), 23, "each once: {ignored:?}");
     assert!(ignored.contains(&"proxy-mode") && ignored.contains(&"vmodule"));
 
     let configuration = configuration(ALL);

@@ -31,6 +31,10 @@ pub struct AgentArguments {
     pub service_cluster_ip_range: OptionalCidrs,
     #[command(flatten)]
     pub datapath: DatapathArguments,
+    /// When all is served for the first time, remove what kube-proxy has left: its nftables tables and iptables
+    /// chains; with --cleanup, at once
+    #[arg(long, help_heading = "Configuration")]
+    pub cleanup_kube_proxy: bool,
     /// Service ports that have traffic metrics of their own, by id; the others are summed up as one
     #[arg(
         long,
@@ -89,9 +93,10 @@ pub struct DatapathArguments {
     /// Endpoint slots per family; a change needs room for a service's endpoints twice
     #[arg(long, value_name = "N", default_value_t = 524_288, value_parser = clap::value_parser!(u32).range(1..=67_108_864))]
     pub max_slots: u32,
-    /// Flow entries per family; a connection needs two, with another client address four
-    #[arg(long, value_name = "N", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(64..=67_108_864))]
-    pub max_flows: u32,
+    /// Flow entries per family; a connection needs two, with another client address four; default: two for each
+    /// connection of --conntrack-max-per-core and --conntrack-min, but no more than 1/32 of the memory
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(64..=67_108_864))]
+    pub max_flows: Option<u32>,
     /// Clients that session affinity is remembered for, per family
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(64..=67_108_864))]
     pub max_affinity: u32,
@@ -101,6 +106,9 @@ pub struct DatapathArguments {
     /// Source ranges of load balancers there can be, per family
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(64..=67_108_864))]
     pub max_source_ranges: u32,
+    /// Packets in pieces that can be on their way at once, per family; one that is translated twice needs two
+    #[arg(long, value_name = "N", default_value_t = 8_192, value_parser = clap::value_parser!(u32).range(64..=67_108_864))]
+    pub max_fragments: u32,
 }
 
 /// What is logged. Without any of these it is what `--config` says, else `info` as text.

@@ -48,8 +48,6 @@ const IGNORED: &[(&str, Takes, &str)] = &[
     ("ipvs-tcp-timeout", Value, NO_IPVS),
     ("ipvs-tcpfin-timeout", Value, NO_IPVS),
     ("ipvs-udp-timeout", Value, NO_IPVS),
-    ("conntrack-max-per-core", Value, OWN_FLOWS),
-    ("conntrack-min", Value, OWN_FLOWS),
     (
         "conntrack-tcp-be-liberal",
         Bool,
@@ -76,7 +74,6 @@ const IGNORED: &[(&str, Takes, &str)] = &[
 const NO_RULES: &str = "there are no netfilter rules";
 const AT_ONCE: &str = "changes are written at once";
 const NO_IPVS: &str = "ipvs is not used";
-const OWN_FLOWS: &str = "flows have a table of their own, see --max-flows";
 const UNBUFFERED: &str = "the log is not buffered";
 
 /// The flags of the table that were typed.

@@ -112,22 +112,29 @@ flags! {
         profiling: bool => |value, proxy| proxy.enable_profiling = Some(value);
     }
     "Flows" {
-        /// Idle time after which a TCP flow may be forgotten; 0: as compiled in [default: 24h]
+        /// Silence after which an open TCP connection is forgotten; 0: as Linux has it, 5 days [default: 24h]
         #[arg(value_name = "DURATION")]
         conntrack_tcp_timeout_established: GoDuration => |value, proxy|
             proxy.conntrack.tcp_established_timeout = Some(value);
-        /// No effect: a flow has one timeout for all its states
-        #[arg(value_name = "DURATION", hide_short_help = true)]
+        /// Silence after which a TCP connection is forgotten that one side has closed; 0: as Linux has it, 1m
+        /// [default: 1h]
+        #[arg(value_name = "DURATION")]
         conntrack_tcp_timeout_close_wait: GoDuration => |value, proxy|
             proxy.conntrack.tcp_close_wait_timeout = Some(value);
-        /// No effect: a flow has one timeout for all its states
-        #[arg(value_name = "DURATION", hide_short_help = true)]
+        /// Silence after which a UDP flow is forgotten that was never answered; 0: as Linux has it, 30s [default: 0]
+        #[arg(value_name = "DURATION")]
         conntrack_udp_timeout: GoDuration => |value, proxy|
             proxy.conntrack.udp_timeout = Some(value);
-        /// Idle time after which a UDP flow may be forgotten; 0: as compiled in [default: 0]
+        /// Silence after which a UDP flow is forgotten that was answered; 0: as Linux has it, 2m [default: 0]
         #[arg(value_name = "DURATION")]
         conntrack_udp_timeout_stream: GoDuration => |value, proxy|
             proxy.conntrack.udp_stream_timeout = Some(value);
+        /// Connections there is room for, for each CPU core; 0: as --conntrack-min says [default: 32768]
+        #[arg(value_name = "N")]
+        conntrack_max_per_core: i32 => |value, proxy| proxy.conntrack.max_per_core = Some(value);
+        /// Connections there is room for, whatever the number of cores [default: 131072]
+        #[arg(value_name = "N")]
+        conntrack_min: i32 => |value, proxy| proxy.conntrack.min = Some(value);
     }
     "Traffic from outside and source NAT" {
         /// The node's primary address, instead of the Node object's

@@ -1,6 +1,9 @@
 //! The devices in `duolb status`: those with the programs as the maps have them, and why the others have none.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    io::{self, Write as _},
+};
 
 use anyhow::Context as _;
 use lb_common::{
@@ -48,11 +51,18 @@ pub(super) fn rows(
 ) -> anyhow::Result<(Vec<DeviceRow>, Vec<Skipped>)> {
     attached.sort_unstable_by_key(|(ifindex, _)| *ifindex);
     let list = async { Netlink::open()?.list().await };
-    let host = tokio::runtime::Builder::new_current_thread()
+    let listed = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?
-        .block_on(list)?;
+        .block_on(list);
+    let host = listed.unwrap_or_else(|error| {
+        let _ = writeln!(
+            io::stderr(),
+            "duolb: devices are told by their numbers: {error}"
+        );
+        Host::default()
+    });
     let skipped = skipped(&host, &attached);
     let row = |(ifindex, device): (u32, Device)| {
         Some(device_row(ifindex, &device, &host)).filter(|_| device.attached != 0)

@@ -90,6 +90,8 @@ impl Claim {
             affinity: self.affinity,
             inner_base: inner.base,
             inner_count: inner.len,
+            #[cfg(feature = "next-schema")]
+            grown: 1,
         })
     }
 }

@@ -14,16 +14,13 @@ use lb_common::tables::Device;
 
 use super::{
     Mode,
-    error::{find_errno, refused, unpinnable},
+    error::{find_errno, is_dead, refused, unpinnable},
+    filters,
 };
 use crate::datapath::{DatapathError, devices::LinkLayer};
 
-/// The number under which our filters stand in a clsact qdisc, so that a new agent replaces them.
-const FILTER: NlOptions = NlOptions {
-    priority: 1,
-    handle: TcHandle::new(0, 1),
-    classid: None,
-};
+/// The number that our filters have at their priority in a clsact qdisc, so that a new agent replaces them.
+const HANDLE: TcHandle = TcHandle::new(0, 1);
 
 /// A hook: its programs, its place, its name in the pin directory.
 pub(super) struct Hook {
@@ -109,10 +106,11 @@ fn attach_tcx(
                 return Ok(());
             }
             // The link of a device that is gone, whose number was given away again.
-            Err(error) => {
+            Err(error) if is_dead(&error) => {
                 tracing::debug!(device, "the pinned link is dead: {error}");
                 let _ = fs::remove_file(pin);
             }
+            Err(error) => return Err(refuse(error)),
         }
     }
     let order = TcAttachOptions::TcxOrder(LinkOrder::default());
@@ -147,17 +145,19 @@ fn attach_clsact(
     device: &str,
     refuse: impl Fn(ProgramError) -> DatapathError,
 ) -> Result<(), DatapathError> {
-    let NlOptions {
-        priority,
-        handle,
-        classid,
-    } = FILTER;
-    let before = SchedClassifierLink::attached(device, hook.place, priority, handle, classid)
-        .map_err(|error| refuse(TcError::IoError(error).into()))?;
+    let failed = |error| refuse(TcError::IoError(error).into());
+    let priority = filters::priority(device, hook.place, &[hook.ethernet, hook.ip]);
+    let options = NlOptions {
+        priority: priority.map_err(failed)?,
+        handle: HANDLE,
+        classid: None,
+    };
+    let before = SchedClassifierLink::attached(device, hook.place, options.priority, HANDLE, None)
+        .map_err(failed)?;
     let id = match program.attach_to_link(before) {
         Ok(id) => id,
         Err(_) => program
-            .attach_with_options(device, hook.place, TcAttachOptions::Netlink(FILTER))
+            .attach_with_options(device, hook.place, TcAttachOptions::Netlink(options))
             .map_err(&refuse)?,
     };
     // The filter outlives the agent: its link must not detach it when it is dropped.

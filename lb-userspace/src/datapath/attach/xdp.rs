@@ -13,7 +13,7 @@ use aya::programs::{
 use lb_common::tables::Device;
 
 use super::{
-    error::{find_errno, is_gone, refused, unpinnable},
+    error::{find_errno, is_dead, is_gone, refused, unpinnable},
     tc::find_pinned,
 };
 use crate::datapath::{DatapathError, link::OpenLink, object::XDP_PROGRAM};
@@ -42,10 +42,11 @@ pub(super) fn swap(program: &mut Xdp, device: &str, pin: &Path) -> Result<bool, 
             drop(program.take_link(id));
             Ok(true)
         }
-        Err(error) => {
+        Err(error) if is_dead(&error) => {
             tracing::debug!(device, "the pinned link of XDP is dead: {error}");
             Ok(false)
         }
+        Err(error) => Err(refused(XDP_PROGRAM, error)),
     }
 }
 

@@ -45,7 +45,10 @@ pub fn attach(
     // All or none: by one alone, a process would be told of endpoints that it has never heard of.
     for name in PROGRAMS {
         let program = object::find::<CgroupSockAddr>(ebpf, name)?;
-        object::try_to_load(|| program.load()).map_err(|source| object::failed(name, source))?;
+        if program.fd().is_err() {
+            object::try_to_load(|| program.load())
+                .map_err(|source| object::failed(name, source))?;
+        }
     }
     for name in PROGRAMS {
         ensure_link(object::find(ebpf, name)?, name, &pin(pins, name), &root)?;
@@ -82,6 +85,7 @@ fn ensure_link(
         move |source| DatapathError::Pin { path, source }
     };
     let refused = |source| object::failed(name, source);
+    // Of a link whose cgroup is gone the kernel says 0.
     if let Some(link) = OpenLink::open(pin).map_err(at(pin))?
         && link.cgroup().map_err(at(pin))? == root.number
     {

@@ -48,7 +48,7 @@ impl CgroupRoot {
         }
         found.ok_or_else(|| {
             io::Error::other(format!(
-                "no cgroup v2 file system is mounted below {}",
+                "no cgroup v2 file system is mounted below {}; `mount -t cgroup2 none DIR` one and name it by --cgroup-root",
                 asked.display()
             ))
         })

@@ -86,6 +86,14 @@ pub struct Host {
 }
 
 impl Host {
+    /// Where no way leads out any more, those that did are still the ones: a cable is pulled and put in again, or
+    /// routes are about to be written anew. Whoever came in by them meanwhile would be taken for a pod.
+    pub fn keep_ways_out(&mut self, former: BTreeSet<u32>) {
+        if self.ways_out.is_empty() {
+            self.ways_out = former;
+        }
+    }
+
     /// The addresses of a device.
     pub fn addresses_of(&self, device: u32) -> impl Iterator<Item = (&AddressKey, &AddressState)> {
         let first = AddressKey {

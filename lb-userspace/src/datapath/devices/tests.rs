@@ -156,6 +156,22 @@ fn so_has_one_without_a_network_whose_default_route_goes_by_it() {
 }
 
 #[test]
+fn it_is_still_the_uplink_while_no_route_leads_anywhere() {
+    let mut node = Node::new()
+        .link(2, "eth0", "veth", &["172.18.0.2/32"])
+        .link(3, "eth1", "veth", &["172.18.0.3/32"]);
+    node.host.keep_ways_out([2].into());
+    assert_eq!([node.role(2), node.role(3)], ["uplink", "pods"]);
+    node.host.ways_out = [3].into();
+    node.host.keep_ways_out([2].into());
+    assert_eq!(
+        [node.role(2), node.role(3)],
+        ["pods", "uplink"],
+        "the way out is another"
+    );
+}
+
+#[test]
 fn a_bridge_is_attached_by_its_ports_and_they_know_it() {
     let node = Node::new()
         .link(7, "cni0", "bridge", &["10.244.0.1/24"])

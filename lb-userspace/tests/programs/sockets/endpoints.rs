@@ -3,6 +3,7 @@
 use std::{net::TcpListener, thread, time::Duration};
 
 use duolb::datapath::object::Settings;
+use lb_common::flow::state::Timeouts;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{WEB, connect, on_node, unconnected};
@@ -49,7 +50,7 @@ fn answers_of_an_endpoint_are_its_own_once_it_is_called_itself() {
 #[test]
 fn a_socket_keeps_an_endpoint_that_serves_till_it_has_rested_or_the_endpoint_leaves() {
     let short = Settings {
-        udp_timeout_seconds: 1,
+        timeouts: Timeouts::new(1, 1, 1, 1),
         ..settings()
     };
     on_node("rested", &short, |node| {

@@ -8,6 +8,8 @@ use std::{
 
 use anyhow::{Result, ensure};
 
+use xtask::lab::patience::stretched;
+
 use super::{ask, udp};
 use crate::support::{
     Cluster, need_datapath, pods_of,
@@ -59,7 +61,7 @@ fn a_socket_moves_on_when_its_endpoint_leaves() -> Result<()> {
         // Rule 73; the socket never rests.
         while ask(&socket, frontend)? == before {
             ensure!(
-                start.elapsed() < Duration::from_secs(5),
+                start.elapsed() < stretched(Duration::from_secs(5)),
                 "{frontend}: stays with {before}"
             );
             thread::sleep(Duration::from_millis(10));

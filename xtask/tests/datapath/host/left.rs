@@ -10,6 +10,8 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::libc;
 
+use xtask::lab::patience::stretched;
+
 use super::{ask_connected, connected};
 use crate::support::{
     Cluster, need_datapath, pods_of,
@@ -24,7 +26,7 @@ const IN_FORCE: Duration = Duration::from_secs(5);
 /// sends instead of waiting is told that there is no destination.
 fn wait_for_end(socket: &UdpSocket) -> Result<()> {
     let start = Instant::now();
-    while start.elapsed() < IN_FORCE {
+    while start.elapsed() < stretched(IN_FORCE) {
         match socket.recv(&mut [0; 2048]) {
             Err(error) if error.kind() == ErrorKind::ConnectionAborted => {
                 let errno = socket
@@ -109,7 +111,10 @@ fn connected_udp_is_told_that_its_service_is_gone() -> Result<()> {
             .and_then(|socket| Ok(ask_connected(&socket)?))
             .is_err()
         {
-            ensure!(start.elapsed() < IN_FORCE, "{gone} is not there again");
+            ensure!(
+                start.elapsed() < stretched(IN_FORCE),
+                "{gone} is not there again"
+            );
             thread::sleep(Duration::from_millis(20));
         }
     }
@@ -132,7 +137,10 @@ fn tcp_to_an_endpoint_that_has_left_every_slice_is_reset_if_asked_for() -> Resul
         )?;
         let start = Instant::now();
         while stream.exchange(&bytes(100)).is_ok() {
-            ensure!(start.elapsed() < IN_FORCE, "{frontend}: it is not reset");
+            ensure!(
+                start.elapsed() < stretched(IN_FORCE),
+                "{frontend}: it is not reset"
+            );
             thread::sleep(Duration::from_millis(10));
         }
         service::write(

@@ -8,6 +8,8 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use socket2::{Domain, Socket, Type};
 
+use xtask::lab::patience::stretched;
+
 use super::{PATIENCE, ask, ask_connected};
 use crate::support::{Cluster, need_datapath, pods_of, service::Service};
 
@@ -15,7 +17,7 @@ use crate::support::{Cluster, need_datapath, pods_of, service::Service};
 fn both_families(kind: Type) -> Result<Socket> {
     let socket = Socket::new(Domain::IPV6, kind, None)?;
     socket.set_only_v6(false)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(stretched(PATIENCE)))?;
     Ok(socket)
 }
 

@@ -19,6 +19,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use xtask::lab::Netns;
+use xtask::lab::patience::stretched;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_millis(700);
@@ -31,7 +32,7 @@ fn udp(netns: &Netns, family_of: SocketAddr) -> Result<UdpSocket> {
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
         };
         let socket = UdpSocket::bind(any)?;
-        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_read_timeout(Some(stretched(PATIENCE)))?;
         Ok(socket)
     })?
 }

@@ -131,6 +131,7 @@ impl Cluster {
                     "icmp-to-client",
                     "icmp-to-endpoint",
                     "socket",
+                    "echo",
                 ]
                 .contains(&label.as_str());
                 ensure!(passes || count == 0, "{node}: {count} packets {label}");

@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use socket2::{Domain, Socket, Type};
 use xtask::lab::Netns;
+use xtask::lab::patience::stretched;
 
 /// How long a read or write may make no progress.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -42,12 +43,12 @@ impl Stream {
             let own = SocketAddr::new(any, port);
             socket.bind(&own.into()).context("bind")?;
         }
-        let connected = socket.connect_timeout(&to.into(), PATIENCE);
+        let connected = socket.connect_timeout(&to.into(), stretched(PATIENCE));
         connected.with_context(|| format!("connect to {to} from port {port}"))?;
         let mut tcp: TcpStream = socket.into();
         tcp.set_nodelay(true)?;
-        tcp.set_read_timeout(Some(PATIENCE))?;
-        tcp.set_write_timeout(Some(PATIENCE))?;
+        tcp.set_read_timeout(Some(stretched(PATIENCE)))?;
+        tcp.set_write_timeout(Some(stretched(PATIENCE)))?;
         let hello = read_line(&mut tcp).with_context(|| format!("{to}: no hello"))?;
         let parsed = hello.split_once(' ').and_then(|(name, client)| {
             let client = client.parse().ok()?;

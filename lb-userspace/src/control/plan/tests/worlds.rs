@@ -331,7 +331,7 @@ fn endpoints_that_find_no_room_leave_the_service_as_it_was_till_there_is_room() 
     check(&go(&mut planner, &first).0, &first);
     let (maps, problems) = go(&mut planner, &[Some(wish(&[1, 2, 4, 5])), Some(wish(&[3]))]);
     check(&maps, &first);
-    let told = "service default/s0: frontend 10.96.0.0:80/TCP: no room in map ENDPOINTS_V4";
+    let told = "service default/s0: frontend 10.96.0.0:80/TCP: no room in map ENDPOINTS_V4; raise --max-slots";
     assert_eq!(problems, [told]);
     let last = [Some(wish(&[1, 2, 4, 5])), None];
     go(&mut planner, &last);
@@ -369,7 +369,7 @@ fn source_ranges_that_find_no_room_leave_the_frontend_to_those_who_were_admitted
     let second = [Some(wish(3, &[0, 2, 3])), Some(wish(2, &[1]))];
     let (maps, problems) = go(&mut planner, &second, complete);
     assert_eq!(maps.v4.sources, before.v4.sources);
-    let told = "service default/s0: frontend 10.96.2.0:80/TCP: no room in map SOURCES_V4";
+    let told = "service default/s0: frontend 10.96.2.0:80/TCP: no room in map SOURCES_V4; raise --max-source-ranges";
     assert_eq!(problems, [told]);
     let balancer = maps.v4.frontends[&key(0, BALANCER)];
     assert_eq!(balancer.flags & RESTRICTED, RESTRICTED, "it is not open");

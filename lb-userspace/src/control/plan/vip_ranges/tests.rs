@@ -84,8 +84,8 @@ fn service_cidrs_that_find_no_room_are_reported_and_their_vips_covered_all_the_s
     assert_eq!(
         problems,
         [
-            "ServiceCIDR 10.14.0.0/16: no room in map RANGES_V4",
-            "ServiceCIDR 10.16.0.0/16: no room in map RANGES_V4"
+            "ServiceCIDR 10.14.0.0/16: no room in map RANGES_V4; fewer and larger ServiceCIDRs fit",
+            "ServiceCIDR 10.16.0.0/16: no room in map RANGES_V4; fewer and larger ServiceCIDRs fit"
         ]
     );
 }

@@ -1,16 +1,19 @@
 //! What the rules say of a new flow, written straight from them: who may answer, and whom he sees.
 //!
-//! Pure, and knows nothing of maps or packets: numbers of nodes and pods in, a [`Fate`] out. It is to be read
-//! beside docs/semantics.md; what a cell of the table expects comes from here and from nowhere else.
+//! What `tests/external` and `cargo xtask soak` expect comes from here. Pure, and knows nothing of maps or packets: numbers of nodes and pods in, a [`Fate`] out. It is to be
+//! read beside the rules, whose numbers it names.
 //!
 //! One thing is ours: rule 44 masquerades always, we keep the client's address where the endpoint is on the node
 //! that translates, because the answer comes back there by itself.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 /// Which endpoints a policy allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Policy {
+pub enum Policy {
     /// Those of all nodes.
     Cluster,
     /// Those of the node that translates.
@@ -19,16 +22,24 @@ pub(crate) enum Policy {
 
 /// Where an endpoint is, and so what its address is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Endpoint {
+pub enum Endpoint {
     /// A pod of a node.
-    Pod { node: u8, number: u8 },
+    Pod {
+        /// The node's number.
+        node: u8,
+        /// Its own number there.
+        number: u8,
+    },
     /// A process of the node itself, with the node's address.
-    Host { node: u8 },
+    Host {
+        /// The node's number.
+        node: u8,
+    },
 }
 
 impl Endpoint {
     /// The node it runs on (rule 16).
-    pub(crate) const fn node(self) -> u8 {
+    pub const fn node(self) -> u8 {
         match self {
             Self::Pod { node, .. } | Self::Host { node } => node,
         }
@@ -37,18 +48,26 @@ impl Endpoint {
 
 /// Who calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Client {
+pub enum Client {
     /// A pod of a node.
-    Pod { node: u8, number: u8 },
+    Pod {
+        /// The node's number.
+        node: u8,
+        /// Its own number there.
+        number: u8,
+    },
     /// A process of the node itself, or a host-network pod there.
-    Host { node: u8 },
+    Host {
+        /// The node's number.
+        node: u8,
+    },
     /// No one of the cluster.
     Outside,
 }
 
 impl Client {
     /// The node it runs on.
-    pub(crate) const fn node(self) -> Option<u8> {
+    pub const fn node(self) -> Option<u8> {
         match self {
             Self::Pod { node, .. } | Self::Host { node } => Some(node),
             Self::Outside => None,
@@ -69,15 +88,21 @@ impl Client {
 
 /// What is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Frontend {
+pub enum Frontend {
     /// The Service's own address.
     ClusterIp,
     /// The node port, at the InternalIP of a node.
-    NodePort { node: u8 },
+    NodePort {
+        /// The node's number.
+        node: u8,
+    },
     /// The node port, at a loopback address: of the caller's own node.
     Loopback,
     /// The node port, at an address of a node that is not its InternalIP.
-    SecondaryAddress { node: u8 },
+    SecondaryAddress {
+        /// The node's number.
+        node: u8,
+    },
     /// A load balancer's address.
     LoadBalancer,
     /// One of `externalIPs`.
@@ -86,31 +111,31 @@ pub(crate) enum Frontend {
 
 /// What of a Service matters here.
 #[derive(Clone, Debug)]
-pub(crate) struct Service {
+pub struct Service {
     /// `internalTrafficPolicy`.
-    pub(crate) internal: Policy,
+    pub internal: Policy,
     /// `externalTrafficPolicy`.
-    pub(crate) external: Policy,
+    pub external: Policy,
     /// All of them are ready.
-    pub(crate) endpoints: Vec<Endpoint>,
+    pub endpoints: Vec<Endpoint>,
 }
 
 /// What is around the cluster.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Surroundings {
+pub struct Surroundings {
     /// The node that the network routes cluster IPs to, for who is outside.
-    pub(crate) cluster_ips: u8,
+    pub cluster_ips: u8,
     /// The same for load balancers' addresses.
-    pub(crate) load_balancers: u8,
+    pub load_balancers: u8,
     /// The same for `externalIPs`.
-    pub(crate) external_ips: u8,
+    pub external_ips: u8,
     /// A CNI gives pods their node's address towards whoever is no pod.
-    pub(crate) cni_masquerades: bool,
+    pub cni_masquerades: bool,
 }
 
 /// Whose address an endpoint sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Seen {
+pub enum Seen {
     /// The client's own.
     Own,
     /// One of a node.
@@ -119,7 +144,7 @@ pub(crate) enum Seen {
 
 /// What becomes of a new flow.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub enum Fate {
     /// One of these answers and sees that.
     Answered(BTreeMap<Endpoint, Seen>),
     /// The client hears at once that there is no one.
@@ -142,12 +167,7 @@ enum Standing {
 }
 
 /// What becomes of a new flow of `client` to `frontend` of `service`.
-pub(crate) fn fate(
-    client: Client,
-    frontend: Frontend,
-    service: &Service,
-    around: &Surroundings,
-) -> Fate {
+pub fn fate(client: Client, frontend: Frontend, service: &Service, around: &Surroundings) -> Fate {
     let Some(translator) = translator(client, frontend, around) else {
         return Fate::Absent;
     };
@@ -189,7 +209,7 @@ pub(crate) fn fate(
 
 /// The node that translates: the client's own if it knows the address (rule 67: of node ports only its own),
 /// else the one that the packet comes to.
-fn translator(client: Client, frontend: Frontend, around: &Surroundings) -> Option<u8> {
+pub fn translator(client: Client, frontend: Frontend, around: &Surroundings) -> Option<u8> {
     let routed = match frontend {
         Frontend::NodePort { node } => return Some(node),
         // Pods have loopback addresses of their own (rule 65), and nobody routes there.
@@ -254,6 +274,41 @@ fn arrives_as(client: Client, around: &Surroundings) -> Seen {
         Client::Pod { node, .. } if around.cni_masquerades => Seen::Node(node),
         Client::Host { node } => Seen::Node(node),
         Client::Pod { .. } | Client::Outside => Seen::Own,
+    }
+}
+
+/// What an endpoint says its name is.
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pod { node, number } => f.pad(&format!("pod-{node}-{number}")),
+            Self::Host { node } => f.pad(&format!("node-{node}")),
+        }
+    }
+}
+
+/// What a client's namespace is called in the lab.
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pod { node, number: 100 } => f.pad(&format!("client-{node}")),
+            Self::Pod { node, number } => f.pad(&format!("pod-{node}-{number}")),
+            Self::Host { node } => f.pad(&format!("node-{node}")),
+            Self::Outside => f.pad("outside"),
+        }
+    }
+}
+
+impl fmt::Display for Frontend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ClusterIp => f.pad("ClusterIP"),
+            Self::NodePort { node } => f.pad(&format!("NodePort {node}")),
+            Self::Loopback => f.pad("loopback"),
+            Self::SecondaryAddress { node } => f.pad(&format!("secondary {node}")),
+            Self::LoadBalancer => f.pad("LoadBalancer"),
+            Self::ExternalIp => f.pad("externalIP"),
+        }
     }
 }
 
