@@ -33,7 +33,7 @@ const CLIENT: (&str, [u8; 6]) = ("02:00:00:00:00:0c", [2, 0, 0, 0, 0, 0xc]);
 const ENDPOINT: (&str, [u8; 6]) = ("02:00:00:00:00:0e", [2, 0, 0, 0, 0, 0xe]);
 
 /// A node with one uplink whose program runs in the driver.
-fn load() -> Option<Kernel> {
+pub fn load() -> Option<Kernel> {
     load_on(Device::XDP_NATIVE)
 }
 
@@ -121,7 +121,7 @@ fn sent_on(frame: &Frame, to: [u8; 6]) -> Vec<u8> {
 
 /// A packet to the VIP and its answer; gives what the endpoint knows the client by.
 #[track_caller]
-fn talk(kernel: &mut Kernel, shows: &str, net: &Net, proto: u8, flags: u8) -> SocketAddr {
+pub fn talk(kernel: &mut Kernel, shows: &str, net: &Net, proto: u8, flags: u8) -> SocketAddr {
     let sent = Frame::of(proto, net.client, net.vip, flags);
     let (action, bytes, counted) = run(kernel, &sent.bytes());
     let snat = kernel.flows.get((net.client, net.endpoint(), proto));
