@@ -10,6 +10,7 @@
 //! into an LRU table, with keys as long as a flow's.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 #![expect(
     missing_docs,
     reason = "what the program macros generate is not ours to describe"
@@ -23,9 +24,9 @@ use aya_ebpf::{
     programs::{TcContext, XdpContext},
 };
 
-/// Half-words at the start of a packet that are restored: every header that any program looks at.
-const HEAD: usize = 48;
-type Head = [u16; HEAD];
+/// Double words at the start of a packet that are restored: every header that any program looks at.
+const HEAD: usize = 12;
+type Head = [u64; HEAD];
 
 /// How packets follow each other; words, so that user space needs no type of its own.
 ///
@@ -96,8 +97,12 @@ fn put(start: usize, end: usize) -> Option<()> {
     if start + size_of::<Head>() > end {
         return None;
     }
-    // SAFETY: so many bytes of the packet are there, as has just been seen, and a packet begins at an even address.
-    unsafe { *(start as *mut Head) = *head };
+    let mut i = 0;
+    while i < HEAD {
+        // SAFETY: so many bytes of the packet are there, as has just been seen.
+        unsafe { store(start + 8 * i, head[i]) };
+        i += 1;
+    }
     if *at != 0 {
         let place = start + (*at & 63) as usize;
         if place + 4 > end {
@@ -119,6 +124,19 @@ fn put(start: usize, end: usize) -> Option<()> {
         unsafe { *(place as *mut [u16; 2]) = halves };
     }
     Some(())
+}
+
+/// Writes eight bytes at an address that eight need not divide. Few wide stores, from which a program's narrow loads are
+/// served at once; the compiler would make eight of each, for which that program then waits.
+///
+/// # Safety
+/// They are the packet's.
+#[inline(always)]
+unsafe fn store(to: usize, value: u64) {
+    // SAFETY: as the caller says; the kernel lets programs access packets so where the processor can.
+    unsafe {
+        core::arch::asm!("*(u64 *)({0} + 0) = {1}", in(reg) to, in(reg) value, options(nostack));
+    }
 }
 
 /// Nothing: what a run costs without any work.

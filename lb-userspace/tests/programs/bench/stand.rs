@@ -85,7 +85,7 @@ impl Own {
 pub struct Stand {
     object: Ebpf,
     plan: Array<MapData, [u32; 6]>,
-    packets: Array<MapData, [u16; HEAD / 2]>,
+    packets: Array<MapData, [u64; HEAD / 8]>,
     turn: PerCpuArray<MapData, u32>,
     next: ProgramArray<MapData>,
     next_xdp: ProgramArray<MapData>,
@@ -148,6 +148,22 @@ impl Stand {
         self.repeat(is_xdp, row, times);
     }
 
+    /// Goes on with the row, untimed: what fills tables.
+    pub fn go_on(&mut self, datapath: &mut Object, name: &'static str, row: &Row, times: u32) {
+        let fd = fd(datapath, name);
+        self.point(false, &fd);
+        self.lay(row);
+        self.repeat(false, row, times);
+    }
+
+    /// The same with one of the stand's own.
+    pub fn go_on_own(&mut self, own: Own, row: &Row, times: u32) {
+        let fd = fd(&mut self.object, own.name());
+        self.point(false, &fd);
+        self.lay(row);
+        self.repeat(false, row, times);
+    }
+
     /// Goes back to the beginning of the row.
     fn rewind(&mut self) {
         let zeros = vec![0; nr_cpus().unwrap()];
@@ -176,10 +192,9 @@ impl Stand {
         let count = u32::try_from(packets.len()).unwrap();
         assert!(count.is_power_of_two() && packets.len() <= ROW, "{count}");
         for (index, packet) in (0..).zip(packets) {
-            let mut head = [0; HEAD / 2];
-            for (word, bytes) in head.iter_mut().zip(packet[..HEAD].chunks(2)) {
-                *word = u16::from_ne_bytes([bytes[0], bytes[1]]);
-            }
+            let head: [u64; HEAD / 8] = std::array::from_fn(|i| {
+                u64::from_ne_bytes(packet[8 * i..8 * i + 8].try_into().unwrap())
+            });
             self.packets.set(index, head, 0).unwrap();
         }
         let plan = [
