@@ -7,19 +7,23 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use serde_json::{Value, json};
 
 use super::kube_proxy::Service;
+use crate::lab::PORTS;
 
 /// Service ranges that hold a hundred thousand of either family.
 pub const RANGES: &str = "10.96.0.0/12,fd00:10:96::/108";
 /// The pods' networks, as kube-proxy has them told.
 pub const PODS: [&str; 2] = ["10.244.0.0/16", "fd00:10:244::/48"];
 /// Protocol and port of the services that are called: by iperf3, by exchanges over many and over one connection, by
-/// datagrams.
-pub const CALLED: [(&str, u16); 5] = [
+/// datagrams; and by those who look whether checksums are right.
+pub const CALLED: [(&str, u16); 8] = [
     ("tcp", STREAM),
     ("udp", STREAM),
     ("tcp", SHORT),
     ("tcp", LONG),
     ("udp", SINK),
+    ("tcp", ECHO),
+    ("udp", ECHO),
+    ("udp", BARE),
 ];
 /// iperf3's port.
 pub const STREAM: u16 = 5201;
@@ -29,6 +33,10 @@ pub const SHORT: u16 = 7001;
 pub const LONG: u16 = 7002;
 /// Datagrams.
 pub const SINK: u16 = 7003;
+/// Whatever is said comes back: the lab's own endpoints.
+pub const ECHO: u16 = PORTS[0];
+/// The same over UDP without checksums.
+pub const BARE: u16 = 7004;
 /// The port of services that nobody calls.
 const IDLE: u16 = 80;
 
@@ -39,6 +47,8 @@ pub struct Catalogue {
     pub services: u32,
     /// The endpoint of the called one.
     pub endpoint: [IpAddr; 2],
+    /// The node that it is on.
+    pub node: &'static str,
 }
 
 /// The cluster IPs of a service.
@@ -102,7 +112,7 @@ impl Catalogue {
                 } else {
                     (&idle[..], idle_endpoint(number))
                 };
-                objects(number, ports, endpoint)
+                objects(number, ports, endpoint, self.node)
             })
             .collect();
         json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()
@@ -110,7 +120,7 @@ impl Catalogue {
 }
 
 /// A Service with both families and its slices.
-fn objects(number: u32, ports: &[(&str, u16)], endpoint: [IpAddr; 2]) -> [Value; 3] {
+fn objects(number: u32, ports: &[(&str, u16)], endpoint: [IpAddr; 2], node: &str) -> [Value; 3] {
     let name = format!("s-{number}");
     let ports: Vec<Value> = ports
         .iter()
@@ -136,7 +146,7 @@ fn objects(number: u32, ports: &[(&str, u16)], endpoint: [IpAddr; 2]) -> [Value;
                     "labels": {"kubernetes.io/service-name": name},
                 },
                 "addressType": family, "ports": ports,
-                "endpoints": [{"addresses": [ip], "nodeName": "node-1"}],
+                "endpoints": [{"addresses": [ip], "nodeName": node}],
             })
         });
     [service, slice_v4, slice_v6]
@@ -152,6 +162,7 @@ mod tests {
         Catalogue {
             services,
             endpoint: ["10.244.1.10", "fd00:10:244:1::10"].map(|text| text.parse().unwrap()),
+            node: "node-1",
         }
     }
 

@@ -13,11 +13,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use lb_common::verdict::Verdict;
 
 use super::{
     catalogue::{CALLED, Catalogue, LONG, PODS, RANGES, SHORT, SINK, STREAM, vips},
     kube_proxy::{iptables, nftables},
     load::{datagrams, exchange, iperf},
+    offloads::{BareServer, Talk},
 };
 use crate::lab::{AgentOptions, Lab, Netns, Node, Objects};
 
@@ -76,7 +78,12 @@ pub struct Ground {
     /// Which.
     pub way: Way,
     // Before the lab, whose namespaces they are in.
-    _servers: (iperf::Server, [exchange::Server; 2], datagrams::Sink),
+    _servers: (
+        iperf::Server,
+        [exchange::Server; 2],
+        datagrams::Sink,
+        BareServer,
+    ),
     /// The namespaces.
     pub lab: Lab,
 }
@@ -95,12 +102,18 @@ impl Ground {
             .node(Node::routed(NODE).endpoints(1))
             .build()?;
         let endpoint = lab.pod(ENDPOINT).addresses.both();
-        let catalogue = Catalogue { services, endpoint };
+        let catalogue = Catalogue {
+            services,
+            endpoint,
+            node: NODE,
+        };
         match way {
             Way::Direct => join(&lab)?,
             Way::Routed => {}
-            Way::DuolbKernel => serve(&mut lab, &catalogue, duolb, "kernel")?,
-            Way::DuolbBpf => serve(&mut lab, &catalogue, duolb, "bpf")?,
+            Way::DuolbKernel => {
+                serve(&mut lab, &catalogue, duolb, &["--host-routing", "kernel"])?;
+            }
+            Way::DuolbBpf => serve(&mut lab, &catalogue, duolb, &["--host-routing", "bpf"])?,
             Way::Nftables => {
                 let ports = catalogue.ports();
                 for (v6, pods) in [false, true].into_iter().zip(PODS) {
@@ -125,6 +138,7 @@ impl Ground {
                 exchange::Server::start(at, LONG)?,
             ],
             datagrams::Sink::start(at, SINK)?,
+            BareServer::start(at)?,
         );
         let ground = Self {
             way,
@@ -133,6 +147,34 @@ impl Ground {
         };
         ground.check()?;
         Ok(ground)
+    }
+
+    /// Sees to it that checksums are right, if it is one of duolb's ways.
+    ///
+    /// # Errors
+    /// Where they are not: nothing may be timed then.
+    pub fn check_offloads(&self) -> Result<Option<String>> {
+        if !matches!(self.way, Way::DuolbKernel | Way::DuolbBpf) {
+            return Ok(None);
+        }
+        let (client, endpoint) = (self.lab.pod(CLIENT), self.lab.pod(ENDPOINT));
+        let node = &self.lab.node(NODE).netns;
+        let talk = Talk {
+            lab: &self.lab,
+            client: (&client.netns, "eth0"),
+            endpoint,
+            egress: vec![(node, &client.device), (node, &endpoint.device)],
+            vips: vips(0),
+            is_outside: false,
+        };
+        let said = talk.check().with_context(|| self.way.to_string())?;
+        Ok(Some(format!("{}: {said}", self.way)))
+    }
+
+    /// The endpoint's own address, which is nobody's service.
+    pub fn past_services(&self, v6: bool, port: u16) -> SocketAddr {
+        let addresses = &self.lab.pod(ENDPOINT).addresses;
+        SocketAddr::new(addresses.both()[usize::from(v6)], port)
     }
 
     /// Where the client is.
@@ -185,6 +227,43 @@ impl Ground {
     }
 }
 
+/// Sees to it that checksums are right through XDP: a client outside, an endpoint on the second node, and between them the
+/// first one, whose program sends packets on in the driver.
+///
+/// # Errors
+/// Where they are not, or packets did not go that way.
+pub fn check_xdp(duolb: &Path) -> Result<String> {
+    let mut lab = Lab::builder()
+        .node(Node::routed(NODE).endpoints(0))
+        .node(Node::routed("node-2").endpoints(1))
+        .build()?;
+    lab.be_a_wire()?;
+    lab.route_to(&["10.96.0.0/16", "fd00:10:96::/112"], NODE)?;
+    let endpoint = lab.pod("pod-2-10").addresses.both();
+    let catalogue = Catalogue {
+        services: 1,
+        endpoint,
+        node: "node-2",
+    };
+    serve(&mut lab, &catalogue, duolb, &["--xdp", "native"])?;
+    let pod = lab.pod("pod-2-10");
+    let _server = BareServer::start(&pod.netns)?;
+    let talk = Talk {
+        lab: &lab,
+        client: (&lab.outside().netns, "eth0"),
+        endpoint: pod,
+        egress: vec![(&lab.node("node-2").netns, "eth0")],
+        vips: vips(0),
+        is_outside: true,
+    };
+    let said = talk.check().context("XDP")?;
+    let status = lab.agent(NODE).duolb(&["status", "-o", "json"])?;
+    let status: serde_json::Value = serde_json::from_str(&status)?;
+    let sent_on = status["verdicts"][Verdict::XdpToEndpoint.label()].as_u64();
+    ensure!(sent_on > Some(0), "XDP: the stack has sent all of it on");
+    Ok(format!("XDP: {said}"))
+}
+
 /// Moments in which a datagram may arrive.
 const TRIES: usize = 20;
 
@@ -211,7 +290,7 @@ fn join(lab: &Lab) -> Result<()> {
 }
 
 /// Agents on the manifest, and what they serve.
-fn serve(lab: &mut Lab, catalogue: &Catalogue, duolb: &Path, host_routing: &str) -> Result<()> {
+fn serve(lab: &mut Lab, catalogue: &Catalogue, duolb: &Path, args: &[&str]) -> Result<()> {
     let manifests = lab.dir().join("manifests");
     fs::create_dir(&manifests)?;
     fs::write(manifests.join("services.json"), catalogue.manifest())?;
@@ -220,8 +299,10 @@ fn serve(lab: &mut Lab, catalogue: &Catalogue, duolb: &Path, host_routing: &str)
         duolb: duolb.to_owned(),
         objects: Objects::Manifests(manifests),
         service_ranges: RANGES,
-        args: ["--host-routing", host_routing, "--max-services", &most]
-            .map(str::to_owned)
-            .into(),
+        args: [&["--max-services", &most], args]
+            .concat()
+            .iter()
+            .map(|&arg| arg.to_owned())
+            .collect(),
     })
 }

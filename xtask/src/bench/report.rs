@@ -48,6 +48,9 @@ pub struct Section {
     pub rows: Vec<Row>,
     /// What was asked of it.
     pub gates: Vec<Gate>,
+    /// What was seen to before anything was timed, and what could not be measured.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// One thing measured in several ways.
@@ -55,6 +58,9 @@ pub struct Section {
 pub struct Row {
     /// E.g. `TCP IPv4, 1 stream`.
     pub what: String,
+    /// Among how many services, where that makes a line.
+    #[serde(default)]
+    pub at: Option<u32>,
     /// E.g. `Gbit/s`.
     pub unit: String,
     /// Whether more is better.
@@ -78,9 +84,38 @@ pub struct Gate {
     pub limit: f64,
     /// Whether the value must be at least the limit, rather than at most.
     pub at_least: bool,
+    /// Why there is no value.
+    #[serde(default)]
+    pub why: String,
 }
 
 impl Row {
+    /// A row in which nothing is measured yet.
+    pub fn new(what: impl Into<String>, unit: &str, more_is_better: bool) -> Self {
+        Self {
+            what: what.into(),
+            unit: unit.to_owned(),
+            more_is_better,
+            ..Self::default()
+        }
+    }
+
+    /// The row with what a way came to, round by round.
+    #[must_use]
+    pub fn with(mut self, way: &str, rounds: impl IntoIterator<Item = f64>) -> Self {
+        self.rounds
+            .insert(way.to_owned(), rounds.into_iter().collect());
+        self
+    }
+
+    /// What it is about, and among how many services.
+    pub fn title(&self) -> String {
+        match self.at {
+            Some(services) => format!("{}, {services} services", self.what),
+            None => self.what.clone(),
+        }
+    }
+
     /// The value of a way over all rounds.
     pub fn value(&self, way: &str) -> Option<Summary> {
         Summary::of(self.rounds.get(way)?.iter().copied())
@@ -95,15 +130,52 @@ impl Row {
     pub fn gate(&self, id: &str, way: &str, to: &str, limit: f64) -> Gate {
         Gate {
             id: id.to_owned(),
-            what: format!("{}: {way} / {to}", self.what),
+            what: format!("{}: {way} / {to}", self.title()),
             value: self.ratio(way, to),
             limit,
             at_least: self.more_is_better,
+            why: [way, to]
+                .iter()
+                .filter_map(|way| Some(format!("{way}: {}", self.missing.get(*way)?)))
+                .collect::<Vec<_>>()
+                .join("; "),
         }
     }
 }
 
 impl Gate {
+    /// A gate on what was worked out of several rows.
+    pub fn on(
+        id: &str,
+        what: impl Into<String>,
+        values: &[f64],
+        limit: f64,
+        at_least: bool,
+    ) -> Self {
+        let value = Summary::of(values.iter().copied());
+        let why = value.map_or("nothing was measured", |_| "");
+        Self {
+            id: id.to_owned(),
+            what: what.into(),
+            value,
+            limit,
+            at_least,
+            why: why.to_owned(),
+        }
+    }
+
+    /// A gate of which is known why nothing is known.
+    pub fn unknown(id: &str, what: impl Into<String>, why: impl Into<String>) -> Self {
+        Self {
+            id: id.to_owned(),
+            what: what.into(),
+            value: None,
+            limit: 0.0,
+            at_least: true,
+            why: why.into(),
+        }
+    }
+
     /// Whether the goal is reached; `None` if nobody knows.
     pub fn is_met(&self) -> Option<bool> {
         let median = self.value?.median;

@@ -8,6 +8,8 @@
 //! Times are the kernel's own, of runs by BPF_PROG_TEST_RUN on one CPU, in nanoseconds a run. On a machine that others
 //! use as well the fastest of some tries counts; the others were disturbed.
 
+mod control;
+mod live;
 mod paths;
 mod scale;
 mod stand;
@@ -33,13 +35,24 @@ fn stay() {
 /// What an order is answered by.
 fn answer(order: &str) -> Result<Value, String> {
     let words: Vec<&str> = order.split(' ').collect();
-    let number = |word: &str| word.parse().map_err(|why| format!("{word}: {why}"));
+    let number = |word: &str| word.parse::<u32>().map_err(|why| format!("{word}: {why}"));
     match words[..] {
         ["program", rounds] => Ok(paths::measure(number(rounds)?)),
         ["scale", rounds, sizes] => {
             let sizes: Result<Vec<_>, _> = sizes.split(',').map(number).collect();
             Ok(scale::measure(number(rounds)?, &sizes?))
         }
+        ["control", rounds, services, endpoints] => Ok(control::measure(
+            number(rounds)?,
+            number(services)?,
+            number(endpoints)?,
+        )),
+        ["live", rounds, milliseconds, flows, rules] => Ok(live::measure(
+            number(rounds)?,
+            number(milliseconds)?.into(),
+            number(flows)?,
+            rules,
+        )),
         _ => Err(format!("{ORDER}: what is {order:?}?")),
     }
 }

@@ -1,9 +1,12 @@
 //! What a packet costs by the way that it goes, beside what an empty program, a lookup and an insert cost in the same
 //! minute.
 
-use std::{net::SocketAddr, thread};
+use std::{net::SocketAddr, thread, time::Instant};
 
-use duolb::datapath::object::{Sizes, XDP_PROGRAM};
+use duolb::datapath::{
+    cgroup,
+    object::{IP_PROGRAMS, PROGRAMS, Sizes, XDP_PROGRAM},
+};
 use lb_common::{
     address::{V4, V6},
     flow::{Flow, FlowKey},
@@ -17,6 +20,7 @@ use super::{
     stay,
 };
 use crate::{
+    cost::load_anew,
     kernel::{Egress, Ingress, Kernel, SMALL},
     packet::{Frame, Net, TCP, UDP, both, flag},
     xdp,
@@ -322,5 +326,23 @@ pub fn measure(rounds: u32) -> Value {
         Some(all)
     });
     all.extend(of_xdp.join().unwrap().unwrap_or_default());
-    json!({"rows": all})
+    json!({"rows": all, "costs": costs()})
+}
+
+/// Of every program: verified instructions, bytes of machine code, milliseconds to load.
+fn costs() -> Vec<Value> {
+    let Some(mut kernel) = Kernel::load() else {
+        return vec![];
+    };
+    let programs = PROGRAMS.iter().chain(IP_PROGRAMS).chain([&XDP_PROGRAM]);
+    let programs = programs.chain(cgroup::PROGRAMS);
+    let cost = |name: &&'static str| {
+        let start = Instant::now();
+        let info = load_anew(kernel.object.program_mut(name).unwrap()).ok()?;
+        let took = start.elapsed().as_millis();
+        let verified = info.verified_instruction_count();
+        let took = u64::try_from(took).unwrap();
+        Some(json!({"name": name, "values": [verified, info.size_jitted(), took]}))
+    };
+    programs.filter_map(cost).collect()
 }

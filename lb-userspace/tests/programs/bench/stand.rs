@@ -220,10 +220,10 @@ impl Stand {
             ..TestRunOptions::new()
         };
         let result = if is_xdp {
-            let program: &mut Xdp = self.find("restore_xdp");
+            let program: &mut Xdp = self.program("restore_xdp");
             program.test_run(options)
         } else {
-            let program: &mut SchedClassifier = self.find("restore");
+            let program: &mut SchedClassifier = self.program("restore");
             program.test_run(options)
         };
         #[expect(clippy::cast_precision_loss, reason = "nanoseconds of one run")]
@@ -231,7 +231,22 @@ impl Stand {
         nanoseconds
     }
 
-    fn find<'a, P>(&'a mut self, name: &str) -> &'a mut P
+    /// Has `restore_xdp` make these packets and call one of the stand's own programs.
+    pub fn set(&mut self, own: Own, row: &Row) {
+        let fd = fd(&mut self.object, own.name());
+        self.point(true, &fd);
+        self.lay(row);
+    }
+
+    /// The same with the datapath's.
+    pub fn set_datapath(&mut self, datapath: &mut Object, row: &Row) {
+        let fd = fd(datapath, object::XDP_PROGRAM);
+        self.point(true, &fd);
+        self.lay(row);
+    }
+
+    /// One of the stand's programs.
+    pub fn program<'a, P>(&'a mut self, name: &str) -> &'a mut P
     where
         &'a mut P: TryFrom<&'a mut Program, Error: std::fmt::Debug>,
     {

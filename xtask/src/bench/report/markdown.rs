@@ -5,6 +5,7 @@
 use std::fmt::{self, Write as _};
 
 use super::{Gate, Report, Row, Section};
+use crate::bench::goals::GOALS;
 
 /// The whole report.
 pub fn page(report: &Report) -> String {
@@ -27,10 +28,42 @@ fn write_page(out: &mut String, report: &Report) -> fmt::Result {
         machine.kernel,
         machine.load
     )?;
+    write_goals(out, report)?;
     report
         .sections
         .iter()
         .try_for_each(|section| write_section(out, section))
+}
+
+/// A line for each of [`GOALS`]: reached, missed, or not measured and why.
+fn write_goals(out: &mut String, report: &Report) -> fmt::Result {
+    writeln!(out, "\n| goal | | |\n|---|---|---|")?;
+    for (id, goal) in GOALS {
+        writeln!(out, "| {id} | {goal} | {} |", outcome(report, id))?;
+    }
+    Ok(())
+}
+
+/// What came of all gates of a goal.
+fn outcome(report: &Report, id: &str) -> String {
+    let gates = report.sections.iter().flat_map(|section| &section.gates);
+    let gates: Vec<&Gate> = gates.filter(|gate| gate.id == id).collect();
+    let count = |met| gates.iter().filter(|gate| gate.is_met() == met).count();
+    let (met, missed, unknown) = (count(Some(true)), count(Some(false)), count(None));
+    if gates.is_empty() {
+        return "not measured: its section was not run".to_owned();
+    }
+    let mut parts = Vec::new();
+    for (count, word) in [(missed, "NOT met"), (met, "met"), (unknown, "not measured")] {
+        if count > 0 {
+            parts.push(if count == gates.len() {
+                word.to_owned()
+            } else {
+                format!("{word} in {count} of {}", gates.len())
+            });
+        }
+    }
+    parts.join(", ")
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for people")]
@@ -40,6 +73,9 @@ fn gib(bytes: u64) -> f64 {
 
 fn write_section(out: &mut String, section: &Section) -> fmt::Result {
     writeln!(out, "\n## {}\n\n{}", section.name, section.title)?;
+    for note in &section.notes {
+        writeln!(out, "\n{note}.")?;
+    }
     for row in &section.rows {
         write_row(out, row)?;
     }
@@ -63,7 +99,8 @@ fn write_row(out: &mut String, row: &Row) -> fmt::Result {
     writeln!(
         out,
         "\n| {} | of {base} | {} |\n|---|---|---|",
-        row.what, row.unit
+        row.title(),
+        row.unit
     )?;
     for way in row.rounds.keys() {
         let ratio = row.ratio(way, base).map_or_else(
@@ -79,25 +116,31 @@ fn write_row(out: &mut String, row: &Row) -> fmt::Result {
 }
 
 fn write_missing(out: &mut String, row: &Row) -> fmt::Result {
-    row.missing
-        .iter()
-        .try_for_each(|(way, why)| writeln!(out, "\n{}: {way} was not measured: {why}.", row.what))
+    row.missing.iter().try_for_each(|(way, why)| {
+        writeln!(out, "\n{}: {way} was not measured: {why}.", row.title())
+    })
 }
 
 fn write_gate(out: &mut String, gate: &Gate) -> fmt::Result {
     let sign = if gate.at_least { "≥" } else { "≤" };
+    // What is not known to be measurable has no limit either.
+    let limit = match gate.limit {
+        0.0 => "-".to_owned(),
+        limit => format!("{sign} {limit:.2}"),
+    };
     let measured = gate
         .value
         .map_or_else(|| "-".to_owned(), |value| format!("{:.2}", value.median));
     let met = match gate.is_met() {
         Some(true) => "met",
         Some(false) => "NOT met",
-        None => "not measured",
+        None if gate.why.is_empty() => "not measured",
+        None => &format!("not measured: {}", gate.why),
     };
     writeln!(
         out,
-        "| {} | {} | {measured} | {sign} {:.2} | {met} |",
-        gate.id, gate.what, gate.limit
+        "| {} | {} | {measured} | {limit} | {met} |",
+        gate.id, gate.what
     )
 }
 
@@ -112,16 +155,17 @@ pub fn comparison(earlier: &Report, report: &Report) -> String {
         "\n## Since the earlier run\n\n| | way | then | now | |\n|---|---|---|---|---|\n",
     );
     for row in rows(report) {
-        let Some(old) = before.iter().find(|old| old.what == row.what) else {
+        let Some(old) = before.iter().find(|old| old.title() == row.title()) else {
             continue;
         };
         let Some(base) = row.rounds.keys().next() else {
             continue;
         };
         for way in row.rounds.keys().skip(1) {
+            let what = row.title();
             if let (Some(then), Some(now)) = (old.ratio(way, base), row.ratio(way, base)) {
                 let change = 100.0 * (now.median / then.median - 1.0);
-                let (what, then, now) = (&row.what, then.median, now.median);
+                let (then, now) = (then.median, now.median);
                 // A String takes everything.
                 let _ = writeln!(
                     text,
@@ -174,6 +218,12 @@ mod tests {
         );
         assert!(page.contains("kube-proxy iptables was not measured: iptables-legacy is missing."));
         assert!(page.contains("≥ 0.90 | met |"));
-        assert!(page.contains("| not measured |"));
+        assert!(page.contains("not measured: kube-proxy iptables: iptables-legacy is missing"));
+        assert!(
+            page.contains("met in 1 of 2, not measured in 1 of 2 |"),
+            "{page}"
+        );
+        assert!(page.contains("| not measured: its section was not run |"));
+        assert!(page.contains("\nchecksums are right."));
     }
 }

@@ -28,26 +28,18 @@ pub struct Effort {
 const FAMILIES: [(bool, &str); 2] = [(false, "IPv4"), (true, "IPv6")];
 
 fn row(what: String, unit: &str, more_is_better: bool) -> Row {
-    Row {
-        what,
-        unit: unit.to_owned(),
-        more_is_better,
-        ..Row::default()
-    }
+    Row::new(what, unit, more_is_better)
 }
 
-/// How many calls of `tick` [`throughput`], [`connections`] and [`datagrams`] make.
-pub fn ticks(grounds: usize, effort: Effort) -> usize {
-    // Three kinds of stream, three of exchange, one of datagram; two families.
-    2 * (3 + 2 + 1) * grounds * effort.rounds
-}
+/// The ways of which a packet that is for no service goes two alike: with duolb and without.
+const PAST: [Way; 2] = [Way::Routed, Way::DuolbKernel];
 
 /// Streams: TCP and UDP, one and several.
 ///
 /// # Errors
 /// `interrupted`.
 pub fn throughput(
-    grounds: &[Ground],
+    grounds: &[&Ground],
     effort: Effort,
     tick: &mut dyn FnMut(Way),
 ) -> Result<Section> {
@@ -80,6 +72,17 @@ pub fn throughput(
             }
             section.rows.push(row);
         }
+        let mut past = row(format!("{family} TCP, to no service"), "Gbit/s", true);
+        let grounds = grounds.iter().copied();
+        let grounds: Vec<&Ground> = grounds.filter(|g| PAST.contains(&g.way)).collect();
+        interleave(&mut past, &grounds, effort.rounds, &mut *tick, |ground| {
+            let to = ground.past_services(v6, STREAM);
+            let one = Stream::Tcp(1);
+            iperf::gigabits(&ground.lab, ground.client(), to, one, effort.time)
+        })?;
+        let all = [(Way::DuolbKernel, Way::Routed, 0.97)];
+        section.gates.extend(gates(&past, "G11", &all));
+        section.rows.push(past);
     }
     Ok(section)
 }
@@ -89,7 +92,7 @@ pub fn throughput(
 /// # Errors
 /// `interrupted`.
 pub fn connections(
-    grounds: &[Ground],
+    grounds: &[&Ground],
     effort: Effort,
     tick: &mut dyn FnMut(Way),
 ) -> Result<Section> {
@@ -151,7 +154,11 @@ pub fn connections(
 ///
 /// # Errors
 /// `interrupted`.
-pub fn datagrams(grounds: &[Ground], effort: Effort, tick: &mut dyn FnMut(Way)) -> Result<Section> {
+pub fn datagrams(
+    grounds: &[&Ground],
+    effort: Effort,
+    tick: &mut dyn FnMut(Way),
+) -> Result<Section> {
     let mut section = Section {
         name: "pps".to_owned(),
         title: "How many small packets a second: datagrams of 18 bytes, one sender".to_owned(),
