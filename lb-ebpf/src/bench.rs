@@ -163,7 +163,7 @@ pub fn redirect_xdp(_: XdpContext) -> u32 {
 pub fn lookup_v4(ctx: TcContext) -> i32 {
     let key: Option<[u32; 4]> = read(&ctx, KEY_V4);
     // SAFETY: nobody looks at the value.
-    let found = key.is_some_and(|key| unsafe { TABLE_V4.get(&key) }.is_some());
+    let found = key.is_some_and(|key| unsafe { TABLE_V4.get(key) }.is_some());
     i32::from(found)
 }
 
@@ -171,7 +171,7 @@ pub fn lookup_v4(ctx: TcContext) -> i32 {
 pub fn lookup_v6(ctx: TcContext) -> i32 {
     let key: Option<[u32; 10]> = read(&ctx, KEY_V6);
     // SAFETY: likewise.
-    let found = key.is_some_and(|key| unsafe { TABLE_V6.get(&key) }.is_some());
+    let found = key.is_some_and(|key| unsafe { TABLE_V6.get(key) }.is_some());
     i32::from(found)
 }
 
@@ -180,7 +180,7 @@ pub fn insert_v4(ctx: TcContext) -> i32 {
     let Some(key) = read::<[u32; 4]>(&ctx, KEY_V4) else {
         return 0;
     };
-    i32::from(TABLE_V4.insert(&key, &[1; 7], 0).is_ok())
+    i32::from(TABLE_V4.insert(key, [1; 7], 0).is_ok())
 }
 
 #[classifier]
@@ -188,7 +188,7 @@ pub fn insert_v6(ctx: TcContext) -> i32 {
     let Some(key) = read::<[u32; 10]>(&ctx, KEY_V6) else {
         return 0;
     };
-    i32::from(TABLE_V6.insert(&key, &[1; 10], 0).is_ok())
+    i32::from(TABLE_V6.insert(key, [1; 10], 0).is_ok())
 }
 
 /// A key out of the packet, from `at` on.

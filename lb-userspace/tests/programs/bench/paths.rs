@@ -5,6 +5,7 @@ use std::{net::SocketAddr, thread, time::Instant};
 
 use duolb::datapath::{
     cgroup,
+    features::Features,
     object::{IP_PROGRAMS, PROGRAMS, Sizes, XDP_PROGRAM},
 };
 use lb_common::{
@@ -263,6 +264,7 @@ fn time(kernel: &mut Kernel, net: &Net, paths: &mut [Path], rounds: u32) {
     // Both tables are full, as they are on a node that has run for a while: every insert pushes something out.
     stand.go_on_own(Own::Insert { is_v6 }, &fresh, 2 * FLOWS);
     let has_new = paths.iter().any(|path| path.what == NEW);
+    let has_xdp = paths.iter().any(|path| path.program == XDP_PROGRAM);
     if has_new {
         stand.go_on(&mut kernel.object, Ingress.program(), &opening, FLOWS);
     }
@@ -271,7 +273,11 @@ fn time(kernel: &mut Kernel, net: &Net, paths: &mut [Path], rounds: u32) {
             open(kernel, net);
         }
         let nothing = stand.time_own(Own::Empty, &known);
-        let nothing_xdp = stand.time_own(Own::EmptyXdp, &known);
+        let nothing_xdp = if has_xdp {
+            stand.time_own(Own::EmptyXdp, &known)
+        } else {
+            0.0
+        };
         let alone = time_alone(&mut kernel.object, "clock", &known.packets[0], ALONE);
         let lookup = stand.time_own(Own::Lookup { is_v6 }, &known) - nothing;
         let insert = stand.time_own(Own::Insert { is_v6 }, &fresh) - nothing;
@@ -312,6 +318,9 @@ pub fn measure(rounds: u32) -> Value {
         let mut paths = paths_of_tc(&mut kernel, &net);
         time(&mut kernel, &net, &mut paths, rounds);
         all.extend(rows(&net, paths));
+    }
+    if !Features::of_kernel().xdp_frags {
+        return json!({"rows": all, "costs": costs()});
     }
     // In a namespace of the thread's own.
     let of_xdp = thread::spawn(move || {

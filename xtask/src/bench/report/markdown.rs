@@ -165,11 +165,17 @@ pub fn comparison(earlier: &Report, report: &Report) -> String {
             let what = row.title();
             if let (Some(then), Some(now)) = (old.ratio(way, base), row.ratio(way, base)) {
                 let change = 100.0 * (now.median / then.median - 1.0);
+                let spread = 100.0 * (then.spread() + now.spread());
+                let noise = if change.abs() <= spread {
+                    " (within the spread)"
+                } else {
+                    ""
+                };
                 let (then, now) = (then.median, now.median);
                 // A String takes everything.
                 let _ = writeln!(
                     text,
-                    "| {what} | {way} | {then:.2} | {now:.2} | {change:+.0} % |"
+                    "| {what} | {way} | {then:.2} | {now:.2} | {change:+.0} %{noise} |"
                 );
             }
         }
@@ -207,6 +213,12 @@ mod tests {
             table.contains("| duolb (bpf) | 0.90 | 0.99 | +10 % |"),
             "{table}"
         );
+        let mut hardly = report();
+        let rounds = &mut hardly.sections[0].rows[0].rounds;
+        let rounds = rounds.get_mut("duolb (bpf)").unwrap();
+        rounds.iter_mut().for_each(|value| *value *= 1.01);
+        let table = comparison(&report(), &hardly);
+        assert!(table.contains("+1 % (within the spread) |"), "{table}");
     }
 
     #[test]
