@@ -333,7 +333,7 @@ mod tests {
         );
         add(
             &mut section,
-            (10, 100),
+            (1000, 100),
             &answer,
             Err(anyhow::anyhow!("no nft")),
         );
