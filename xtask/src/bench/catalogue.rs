@@ -34,9 +34,11 @@ pub const LONG: u16 = 7002;
 /// Datagrams.
 pub const SINK: u16 = 7003;
 /// Whatever is said comes back: the lab's own endpoints.
-pub const ECHO: u16 = PORTS[0];
+pub const ECHO: u16 = 7005;
 /// The same over UDP without checksums.
 pub const BARE: u16 = 7004;
+/// Where those who answer on [`BARE`] listen.
+pub const BARE_TARGET: u16 = 8004;
 /// The port of services that nobody calls.
 const IDLE: u16 = 80;
 
@@ -49,6 +51,16 @@ pub struct Catalogue {
     pub endpoint: [IpAddr; 2],
     /// The node that it is on.
     pub node: &'static str,
+}
+
+/// The endpoint's port behind a service's. It is the same for what is timed, as a way without a service has no other; where
+/// checksums are looked at, the port changes as well.
+const fn target(port: u16) -> u16 {
+    match port {
+        ECHO => PORTS[0],
+        BARE => BARE_TARGET,
+        port => port,
+    }
 }
 
 /// The cluster IPs of a service.
@@ -88,7 +100,7 @@ impl Catalogue {
                     name: format!("bench/s-{number}:{protocol}-{port}"),
                     vip: SocketAddr::new(vip, port),
                     protocol,
-                    endpoints: vec![SocketAddr::new(endpoint, port)],
+                    endpoints: vec![SocketAddr::new(endpoint, target(port))],
                 })
         };
         let mut all: Vec<Service> = (1..self.services)
@@ -122,13 +134,14 @@ impl Catalogue {
 /// A Service with both families and its slices.
 fn objects(number: u32, ports: &[(&str, u16)], endpoint: [IpAddr; 2], node: &str) -> [Value; 3] {
     let name = format!("s-{number}");
-    let ports: Vec<Value> = ports
-        .iter()
-        .map(|(protocol, port)| {
+    let listed = |number: fn(u16) -> u16| -> Vec<Value> {
+        let port = |&(protocol, port): &(&str, u16)| {
             let name = format!("{protocol}-{port}");
-            json!({"name": name, "protocol": protocol.to_uppercase(), "port": port})
-        })
-        .collect();
+            json!({"name": name, "protocol": protocol.to_uppercase(), "port": number(port)})
+        };
+        ports.iter().map(port).collect()
+    };
+    let (targets, ports) = (listed(target), listed(|port| port));
     let [v4, v6] = vips(number);
     let service = json!({
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "bench"},
@@ -145,7 +158,7 @@ fn objects(number: u32, ports: &[(&str, u16)], endpoint: [IpAddr; 2], node: &str
                     "name": format!("{name}-{}", family.to_lowercase()), "namespace": "bench",
                     "labels": {"kubernetes.io/service-name": name},
                 },
-                "addressType": family, "ports": ports,
+                "addressType": family, "ports": targets,
                 "endpoints": [{"addresses": [ip], "nodeName": node}],
             })
         });
@@ -189,6 +202,21 @@ mod tests {
             .position(|port| port.name.starts_with("bench/s-0:"))
             .unwrap();
         assert_eq!(first, 100);
+    }
+
+    #[test]
+    fn where_checksums_are_looked_at_the_port_changes() {
+        let ports = catalogue(1).ports();
+        let changed = |port: &&Service| port.endpoints[0].port() != port.vip.port();
+        let changed: Vec<u16> = ports
+            .iter()
+            .filter(changed)
+            .map(|port| port.vip.port())
+            .collect();
+        assert_eq!(changed, [ECHO, ECHO, ECHO, ECHO, BARE, BARE]);
+        let list: Value = serde_json::from_str(&catalogue(1).manifest()).unwrap();
+        assert_eq!(list["items"][0]["spec"]["ports"][7]["port"], BARE);
+        assert_eq!(list["items"][1]["ports"][7]["port"], BARE_TARGET);
     }
 
     #[test]

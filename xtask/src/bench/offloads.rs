@@ -16,7 +16,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::catalogue::{BARE, ECHO};
+use super::catalogue::{BARE, BARE_TARGET, ECHO};
 use crate::lab::{
     ChecksumErrors, Lab, Netns, Pod, Protocol, interrupt, leave_out_checksums, patience::stretched,
     probe::Probe,
@@ -46,7 +46,7 @@ pub struct BareServer {
 }
 
 impl BareServer {
-    /// On port [`BARE`] in `netns`, a socket for each family.
+    /// On port [`BARE_TARGET`] in `netns`, a socket for each family.
     ///
     /// # Errors
     /// If the port is taken, or the kernel insists on checksums.
@@ -54,7 +54,7 @@ impl BareServer {
         let stop = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::new();
         for any in [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()] {
-            let at = SocketAddr::new(any, BARE);
+            let at = SocketAddr::new(any, BARE_TARGET);
             let socket = netns.run(|| bare_socket(at))??;
             let is_over = Arc::clone(&stop);
             threads.push(thread::spawn(move || {

@@ -17,7 +17,7 @@ const WIDTH: u32 = 900;
 /// Pixels that lines have in height at least.
 const LEAST: u32 = 400;
 
-/// Draws the rows of a section: each way of each row against the row's first way.
+/// Draws the rows of a section: each way of each row against the row's first way. Without figures there is no chart.
 ///
 /// # Errors
 /// If the file cannot be written.
@@ -33,6 +33,9 @@ pub fn bars(section: &Section, file: &Path) -> Result<()> {
             })
         })
         .collect();
+    if bars.is_empty() {
+        return Ok(());
+    }
     let count = u32::try_from(bars.len())?;
     let area = SVGBackend::new(file, (WIDTH, FRAME + BAR * count.max(1))).into_drawing_area();
     let failed = |error: &dyn std::fmt::Display| anyhow!("{}: {error}", file.display());
@@ -81,6 +84,9 @@ pub fn bars(section: &Section, file: &Path) -> Result<()> {
 /// If the file cannot be written.
 pub fn lines(section: &Section, file: &Path) -> Result<()> {
     let lines = series(section);
+    if lines.is_empty() {
+        return Ok(());
+    }
     let points = || lines.iter().flat_map(|(_, points)| points);
     let most = points().map(|(at, _)| *at).fold(2.0, f64::max);
     let highest = points().map(|(_, ratio)| *ratio).fold(1.0, f64::max);
@@ -173,6 +179,15 @@ mod tests {
         ] {
             assert!(svg.contains(text), "{text} in {svg}");
         }
+    }
+
+    #[test]
+    fn what_has_no_figures_has_no_chart() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("refused.svg");
+        bars(&Section::default(), &file).unwrap();
+        lines(&Section::default(), &file).unwrap();
+        assert!(!file.exists());
     }
 
     #[test]
