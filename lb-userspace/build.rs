@@ -1,4 +1,5 @@
-//! Builds the kernel side and puts its object where the datapath includes it from: `$OUT_DIR/lb-ebpf.o`.
+//! Builds the kernel side and puts its object where the datapath includes it from: `$OUT_DIR/lb-ebpf.o`, and beside it
+//! what tests time it with.
 //!
 //! A build script rather than a step of xtask, so that plain `cargo build` and editors work as well. It
 //! never makes do with a stub: without the tools the build fails and says what to type.
@@ -51,9 +52,11 @@ fn main() {
         )),
         Err(error) => fail(&format!("{}: {error}", command.get_program().display())),
     }
-    let object = toolchain::object(&target_dir);
-    if let Err(error) = fs::copy(&object, out.join("lb-ebpf.o")) {
-        fail(&format!("{}: {error}", object.display()));
+    for name in toolchain::OBJECTS {
+        let object = toolchain::object(&target_dir, name);
+        if let Err(error) = fs::copy(&object, out.join(format!("{name}.o"))) {
+            fail(&format!("{}: {error}", object.display()));
+        }
     }
 }
 

@@ -46,23 +46,45 @@ pub fn next_schema() -> Result<PathBuf> {
 /// # Errors
 /// If it does not compile.
 pub fn duolb(options: &[&str]) -> Result<PathBuf> {
+    let build = ["build", "--package", "lb-userspace", "--bin", "duolb"];
+    executable("duolb", &[&build, options].concat())
+}
+
+/// Builds the tests of the programs, which the bench asks, likewise.
+///
+/// # Errors
+/// If they do not compile.
+pub fn program_tests(options: &[&str]) -> Result<PathBuf> {
+    let build = [
+        "test",
+        "--no-run",
+        "--package",
+        "lb-userspace",
+        "--test",
+        "programs",
+    ];
+    executable("programs", &[&build, options].concat())
+}
+
+/// Runs cargo and returns the executable of that name that it tells of.
+fn executable(name: &str, arguments: &[&str]) -> Result<PathBuf> {
     let mut command = workspace::cargo();
-    command.args(["build", "--package", "lb-userspace", "--bin", "duolb"]);
-    command.arg("--message-format=json-render-diagnostics");
-    command.args(options);
+    command
+        .args(arguments)
+        .arg("--message-format=json-render-diagnostics");
     let output = command
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output();
-    let output = output.context("cannot start cargo build")?;
+    let output = output.with_context(|| format!("cannot start cargo {}", arguments[0]))?;
     if !output.status.success() {
-        bail!("duolb did not compile");
+        bail!("{name} did not compile");
     }
-    let messages = String::from_utf8(output.stdout).context("cargo build: not text")?;
+    let messages = String::from_utf8(output.stdout).context("cargo: not text")?;
     messages
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|message| message["target"]["name"] == "duolb")
+        .filter(|message| message["target"]["name"] == name)
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .context("cargo build named no executable duolb")
+        .with_context(|| format!("cargo named no executable {name}"))
 }

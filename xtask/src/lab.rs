@@ -18,6 +18,7 @@
 
 mod address;
 mod agent;
+mod bare_udp;
 mod bpf;
 mod builder;
 mod counters;
@@ -52,6 +53,7 @@ use anyhow::{Context as _, Result};
 pub use self::{
     address::{Addresses, Shape},
     agent::{Agent, AgentOptions, Objects, SERVICE_RANGES, next_version},
+    bare_udp::leave_out_checksums,
     bpf::KernelObject,
     builder::{Builder, Node},
     counters::ChecksumErrors,

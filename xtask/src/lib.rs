@@ -9,6 +9,7 @@
 //!
 //! It is a library so that namespace tests of other crates can use [`lab`].
 
+pub mod bench;
 pub mod build;
 pub mod check;
 pub mod dist;

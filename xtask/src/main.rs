@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::{build, check, dist, fuzz, run, setup, soak, test, vm};
+use xtask::{bench, build, check, dist, fuzz, run, setup, soak, test, vm};
 
 /// Builds, runs, tests and checks duolb. Every task first sets up what the machine lacks.
 #[derive(Parser)]
@@ -19,6 +19,8 @@ enum Task {
     Run(run::Args),
     /// Run every test
     Test(test::Args),
+    /// Measure duolb beside a bare veth, plain routing and kube-proxy's rule sets
+    Bench(bench::Args),
     /// Everything at once for long, with changes, restarts and faults, and a judge of every answer
     Soak(soak::Args),
     /// Run tests under other kernels, in virtual machines
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Run(args) => run::main(&args),
         Task::Test(args) => test::main(&args),
+        Task::Bench(args) => bench::main(&args),
         Task::Soak(args) => soak::main(&args),
         Task::Vm(args) => vm::main(&args),
         Task::Guest(args) => vm::guest(&args),

@@ -41,8 +41,6 @@ const RULES: &[Rule] = &[
             "lb-userspace/src/datapath/",
             "lb-userspace/src/datapath.rs",
             "xtask/src/lab/",
-            // A socket option that no library of ours knows.
-            "xtask/tests/datapath/support/server.rs",
         ],
         why: "unsafe stays where packets, maps and processes are touched",
     },

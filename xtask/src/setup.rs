@@ -26,6 +26,8 @@ pub enum Scope {
     Build,
     /// To compile, and to make the lab and run in it.
     Lab,
+    /// The same, and to measure there.
+    Bench,
     /// To compile, and to run tests in a virtual machine with what the lab needs.
     Machine,
     /// To compile a static binary.
@@ -50,6 +52,10 @@ pub fn ensure(scope: Scope, args: &Args) -> Result<()> {
     match scope {
         Scope::Build => {}
         Scope::Lab => missing += packages::ensure(packages::LAB, install)?,
+        Scope::Bench => {
+            missing += packages::ensure(packages::LAB, install)?;
+            missing += packages::ensure(packages::BENCH, install)?;
+        }
         Scope::Machine => {
             missing += packages::ensure(packages::LAB, install)?;
             missing += packages::ensure(packages::MACHINE, install)?;

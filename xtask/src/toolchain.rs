@@ -315,9 +315,12 @@ impl Tools {
     }
 }
 
-/// The object file that [`Tools::build_command`] leaves in `target_dir`.
-pub fn object(target_dir: &Path) -> PathBuf {
-    target_dir.join(TARGET).join("release/lb-ebpf")
+/// The object files that [`Tools::build_command`] leaves in `target_dir`: the datapath, and what times it.
+pub const OBJECTS: [&str; 2] = ["lb-ebpf", "lb-bench"];
+
+/// Where one of [`OBJECTS`] is.
+pub fn object(target_dir: &Path, name: &str) -> PathBuf {
+    target_dir.join(TARGET).join("release").join(name)
 }
 
 /// Whether a variable tells about the cargo run that called us, and would mislead another toolchain's.

@@ -5,6 +5,7 @@
 //! the tables hold for both families. Needs root; without, each test says so and passes.
 
 mod affinity;
+mod bench;
 mod bridge;
 mod collisions;
 mod cost;
@@ -30,6 +31,7 @@ mod nat;
 #[path = "../../../lb-common/tests/packets/packet/mod.rs"]
 mod packet;
 mod random;
+mod ratchet;
 mod refusals;
 mod sctp;
 mod slots;

@@ -3,7 +3,7 @@
 //! Kernels before 6.8 round the frame of every function up to 32 bytes, later ones to 16 where they
 //! compile to machine code; the sum over nested calls may be 512. A program that loads here may thus be
 //! refused there, so the sum is computed from the object rather than left to this kernel's verifier. No
-//! root needed.
+//! root needed. [`Text`] is also what `ratchet` reads stack and map calls of a program from.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -29,6 +29,11 @@ const LOAD: u8 = 0x01;
 const STORES: [u8; 2] = [0x02, 0x03];
 /// `src_reg` of a call to a function of the program's own.
 const OWN: u8 = 1;
+/// Of a call to a helper of the kernel's, and the helpers' numbers (`enum bpf_func_id`).
+const HELPER: u8 = 0;
+const MAP_LOOKUP: i32 = 1;
+const MAP_UPDATE: i32 = 2;
+const MAP_DELETE: i32 = 3;
 /// The frame pointer.
 const FRAME: u8 = 10;
 
@@ -83,6 +88,59 @@ fn frames(instructions: &[bpf_insn]) -> BTreeMap<usize, Frame> {
     frames
 }
 
+/// The places in a program that call the kernel for a map: hashes and tries; arrays as well, though the kernel replaces
+/// those calls by an addition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MapCalls {
+    pub lookups: u32,
+    pub updates: u32,
+    pub removals: u32,
+}
+
+/// A program as it is in the object, with every function that it calls.
+pub struct Text {
+    instructions: Vec<bpf_insn>,
+}
+
+impl Text {
+    /// Every program, by its name.
+    pub fn all() -> BTreeMap<&'static str, Self> {
+        let mut object = Object::parse(OBJECT).unwrap();
+        let sections = object
+            .functions
+            .keys()
+            .map(|(section, _)| *section)
+            .collect();
+        object.relocate_calls(&sections).unwrap();
+        let of_devices = PROGRAMS.iter().chain(IP_PROGRAMS).chain(&[XDP_PROGRAM]);
+        let text = |name: &&'static str| {
+            let key = object.programs[*name].function_key();
+            let instructions = object.functions[&key].instructions.clone();
+            (*name, Self { instructions })
+        };
+        of_devices.chain(cgroup::PROGRAMS).map(text).collect()
+    }
+
+    /// Bytes of stack in the deepest chain of calls, and the frames that make it up.
+    pub fn stack(&self) -> (usize, Vec<usize>) {
+        deepest(&frames(&self.instructions), 0)
+    }
+
+    pub fn map_calls(&self) -> MapCalls {
+        let helpers = self.instructions.iter();
+        let helpers = helpers.filter(|call| call.code == CALL && call.src_reg() == HELPER);
+        helpers.fold(MapCalls::default(), |mut calls, call| {
+            match call.imm {
+                MAP_LOOKUP => calls.lookups += 1,
+                MAP_UPDATE => calls.updates += 1,
+                MAP_DELETE => calls.removals += 1,
+                _ => {}
+            }
+            calls
+        })
+    }
+}
+
 /// The deepest stack of a call of the function at `start`: the sum, and the frames that make it up.
 fn deepest(frames: &BTreeMap<usize, Frame>, start: usize) -> (usize, Vec<usize>) {
     let frame = &frames[&start];
@@ -98,21 +156,11 @@ fn deepest(frames: &BTreeMap<usize, Frame>, start: usize) -> (usize, Vec<usize>)
 
 #[test]
 fn the_stack_is_within_the_limit_of_kernels_that_round_frames_up() {
-    let mut object = Object::parse(OBJECT).unwrap();
-    let sections = object
-        .functions
-        .keys()
-        .map(|(section, _)| *section)
-        .collect();
-    object.relocate_calls(&sections).unwrap();
-    let device_programs = PROGRAMS.iter().chain(IP_PROGRAMS).chain(&[XDP_PROGRAM]);
-    for name in device_programs.chain(cgroup::PROGRAMS) {
-        let key = object.programs[*name].function_key();
-        let frames = frames(&object.functions[&key].instructions);
+    for (name, text) in Text::all() {
         // If calls were not recognised, nothing would be summed up.
-        let has_several = frames.len() > 3 || cgroup::PROGRAMS.contains(name);
+        let has_several = frames(&text.instructions).len() > 3 || cgroup::PROGRAMS.contains(&name);
         assert!(has_several, "{name} consists of several functions");
-        let (sum, path) = deepest(&frames, 0);
+        let (sum, path) = text.stack();
         println!("{name}: {sum} bytes of stack, frames of {path:?}");
         assert!(
             sum <= LIMIT,

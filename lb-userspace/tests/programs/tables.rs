@@ -87,6 +87,12 @@ impl Tables {
         by_family!(self, of, tables => tables.write_slots(service, endpoints))
     }
 
+    /// Writes one more slot, with an endpoint that has never been one before; returns its index. For many: nobody looks
+    /// whether there is such an endpoint.
+    pub fn add_slot(&mut self, service: u32, at: SocketAddr) -> u32 {
+        by_family!(self, at.ip(), tables => tables.add_slot(service, at))
+    }
+
     /// Writes the frontend at `vip` for a protocol.
     pub fn put_frontend(&mut self, vip: SocketAddr, proto: u8, frontend: &Frontend) {
         by_family!(self, vip.ip(), tables => {
@@ -236,6 +242,15 @@ where
             self.slot_count += 1;
         }
         base
+    }
+
+    fn add_slot(&mut self, service: u32, at: SocketAddr) -> u32 {
+        let id = endpoint_id(self.endpoint_count, 1);
+        self.endpoint_count += 1;
+        self.put(endpoint(id, service, at));
+        self.slots.set(self.slot_count, id, 0).unwrap();
+        self.slot_count += 1;
+        self.slot_count - 1
     }
 
     /// The endpoint, unless it has never been one or its place was given to another.

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
-use duolb::datapath::object::loaded_xdp;
+use duolb::datapath::object::{Sizes, loaded_xdp};
 use lb_common::{
     address::{Address as _, V4, V6},
     tables::{Device, Endpoint, Frontend},
@@ -14,7 +14,7 @@ use lb_common::{
 };
 
 use crate::{
-    kernel::{Becomes, Egress, Ingress, Kernel, LOOPBACK},
+    kernel::{Becomes, Egress, Ingress, Kernel, LOOPBACK, SMALL},
     namespace::{enter, ip},
     packet::{Frame, Net, TCP, UDP, both, flag},
     tables::READY,
@@ -28,17 +28,18 @@ const PASS: u32 = 2;
 const REDIRECT: u32 = 4;
 
 /// The uplink's MAC, the clients', the endpoints'.
-const OWN: (&str, [u8; 6]) = ("02:00:00:00:00:0a", [2, 0, 0, 0, 0, 0xa]);
+pub const OWN: (&str, [u8; 6]) = ("02:00:00:00:00:0a", [2, 0, 0, 0, 0, 0xa]);
 const CLIENT: (&str, [u8; 6]) = ("02:00:00:00:00:0c", [2, 0, 0, 0, 0, 0xc]);
-const ENDPOINT: (&str, [u8; 6]) = ("02:00:00:00:00:0e", [2, 0, 0, 0, 0, 0xe]);
+pub const ENDPOINT: (&str, [u8; 6]) = ("02:00:00:00:00:0e", [2, 0, 0, 0, 0, 0xe]);
 
 /// A node with one uplink whose program runs in the driver.
-fn load() -> Option<Kernel> {
-    load_on(Device::XDP_NATIVE)
+pub fn load() -> Option<Kernel> {
+    load_on(Device::XDP_NATIVE, SMALL)
 }
 
-fn load_on(attached: u32) -> Option<Kernel> {
-    let mut kernel = Kernel::load()?;
+/// A node with one uplink that has the program attached in this way, or not, and tables of these sizes.
+pub fn load_on(attached: u32, sizes: Sizes) -> Option<Kernel> {
+    let mut kernel = Kernel::load_sized(sizes)?;
     loaded_xdp(&mut kernel.object).expect("the program loads");
     let index = enter(
         &[
@@ -67,7 +68,7 @@ fn load_on(attached: u32) -> Option<Kernel> {
     Some(kernel)
 }
 
-fn learn(whom: IpAddr, mac: &str) {
+pub fn learn(whom: IpAddr, mac: &str) {
     ip(&format!(
         "neigh replace {whom} lladdr {mac} dev up0 nud permanent"
     ));
@@ -121,7 +122,7 @@ fn sent_on(frame: &Frame, to: [u8; 6]) -> Vec<u8> {
 
 /// A packet to the VIP and its answer; gives what the endpoint knows the client by.
 #[track_caller]
-fn talk(kernel: &mut Kernel, shows: &str, net: &Net, proto: u8, flags: u8) -> SocketAddr {
+pub fn talk(kernel: &mut Kernel, shows: &str, net: &Net, proto: u8, flags: u8) -> SocketAddr {
     let sent = Frame::of(proto, net.client, net.vip, flags);
     let (action, bytes, counted) = run(kernel, &sent.bytes());
     let snat = kernel.flows.get((net.client, net.endpoint(), proto));
@@ -299,7 +300,7 @@ fn a_checksum_that_is_left_to_a_device_is_left_to_the_stack() {
 
 #[test]
 fn without_xdp_on_the_device_that_it_leaves_by_the_stack_sends_it() {
-    let Some(mut kernel) = load_on(0) else {
+    let Some(mut kernel) = load_on(0, SMALL) else {
         return;
     };
     for net in both() {

@@ -77,6 +77,14 @@ pub(super) const MACHINE: &[Program] = &[
     },
 ];
 
+/// What the bench calls besides.
+pub(super) const BENCH: &[Program] = &[Program {
+    name: "iperf3",
+    debian: "iperf3",
+    fedora: "iperf3",
+    why: "the bench measures streams with iperf3",
+}];
+
 /// What a static build calls.
 pub(super) const STATIC: &[Program] = &[Program {
     name: "musl-gcc",

@@ -11,13 +11,10 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use xtask::lab::patience::stretched;
-use xtask::lab::{Netns, Protocol, probe::Probe};
+use xtask::lab::{Netns, Protocol, leave_out_checksums, probe::Probe};
 
 use crate::support::{
-    Cluster, need_datapath, pods_of,
-    server::{Sockets, leave_out_checksums},
-    service::Service,
-    stream::bytes,
+    Cluster, need_datapath, pods_of, server::Sockets, service::Service, stream::bytes,
 };
 
 /// Lengths of payloads: odd and even, one segment and many.

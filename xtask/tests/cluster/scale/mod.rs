@@ -9,7 +9,6 @@
 //! As root, with strace. They print what they found and fail if it is more than what the project promises.
 
 mod api;
-mod process;
 
 use std::{
     thread,
@@ -17,9 +16,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use xtask::lab::{AgentOptions, Lab, Node, Objects};
+use xtask::{
+    bench::usage::{Usage, bpf_calls},
+    lab::{AgentOptions, Lab, Node, Objects},
+};
 
-use self::{api::Api, process::Usage};
+use self::api::Api;
 use crate::{
     http::{self, METRICS},
     needs_root,
@@ -153,7 +155,7 @@ fn first_sync_of_5000_services_with_50_endpoints_takes_less_than_3_seconds_of_cp
     // Whatever is left to do at the start is done.
     thread::sleep(Duration::from_secs(2));
     let operations = world.metric("duolb_map_operations_total")?;
-    let calls = process::bpf_calls(world.pid()?, || {
+    let calls = bpf_calls(world.pid()?, || {
         world.api.order("change")?;
         thread::sleep(Duration::from_secs(2));
         Ok(())

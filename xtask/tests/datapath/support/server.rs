@@ -6,20 +6,18 @@
 
 use std::{
     net::{SocketAddr, TcpListener as StdListener, UdpSocket as StdUdp},
-    os::fd::AsRawFd,
     sync::mpsc,
     thread::{self, JoinHandle},
 };
 
 use anyhow::{Context as _, Result};
-use nix::libc;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream, UdpSocket},
     sync::oneshot,
     task::LocalSet,
 };
-use xtask::lab::Netns;
+use xtask::lab::{Netns, leave_out_checksums};
 
 /// Sockets to be served.
 #[derive(Default)]
@@ -110,34 +108,6 @@ impl Drop for Server {
             let _ = thread.join(); // a panic there has failed its test already
         }
     }
-}
-
-/// Has a UDP socket send without checksums and take what comes without (RFC 768, RFC 6935).
-pub fn leave_out_checksums(socket: &impl AsRawFd, address: SocketAddr) -> Result<()> {
-    let options = match address {
-        SocketAddr::V4(_) => &[(libc::SOL_SOCKET, libc::SO_NO_CHECK)][..],
-        SocketAddr::V6(_) => &[
-            (libc::SOL_UDP, libc::UDP_NO_CHECK6_TX),
-            (libc::SOL_UDP, libc::UDP_NO_CHECK6_RX),
-        ],
-    };
-    let one: libc::c_int = 1;
-    let length = libc::socklen_t::try_from(size_of_val(&one))?;
-    for (level, option) in options {
-        // SAFETY: the descriptor is open while `socket` is borrowed; the value is an int that lives
-        // over the call, of the length given.
-        let result = unsafe {
-            libc::setsockopt(
-                socket.as_raw_fd(),
-                *level,
-                *option,
-                (&raw const one).cast(),
-                length,
-            )
-        };
-        nix::errno::Errno::result(result).context("no UDP without checksums")?;
-    }
-    Ok(())
 }
 
 async fn accept(listener: TcpListener) {

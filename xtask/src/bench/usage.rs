@@ -14,14 +14,21 @@ use nix::{
 
 /// CPU in seconds so far, memory in megabytes now and at its peak.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Usage {
-    pub(super) cpu: f64,
-    pub(super) rss: f64,
-    pub(super) peak: f64,
+pub struct Usage {
+    /// Seconds.
+    pub cpu: f64,
+    /// Megabytes.
+    pub rss: f64,
+    /// Megabytes.
+    pub peak: f64,
 }
 
 impl Usage {
-    pub(super) fn of(pid: u32) -> Result<Self> {
+    /// Of the process with that id.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn of(pid: u32) -> Result<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
         let (_, fields) = stat.rsplit_once(')').context("the name's end")?;
         let fields: Vec<&str> = fields.split_whitespace().collect();
@@ -46,7 +53,10 @@ impl Usage {
 }
 
 /// Number of bpf(2) calls of a process and all its threads during `work`.
-pub(super) fn bpf_calls(pid: u32, work: impl FnOnce() -> Result<()>) -> Result<usize> {
+///
+/// # Errors
+/// If strace is missing or fails, or `work` does.
+pub fn bpf_calls(pid: u32, work: impl FnOnce() -> Result<()>) -> Result<usize> {
     let mut strace = Command::new("strace")
         .args(["-f", "-e", "trace=bpf", "-p", &pid.to_string()])
         .stdin(Stdio::null())
