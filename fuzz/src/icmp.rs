@@ -6,7 +6,7 @@ use lb_common::{
     cursor::Cursor,
     headers::ethertype,
     ip::{Ip, Side},
-    parse::{IcmpError, parse_icmp_error},
+    parse::{IcmpError, Packet, parse, parse_icmp_error},
     translate::translate_icmp,
 };
 
@@ -28,6 +28,10 @@ pub fn run(data: &[u8]) {
 
 fn family<A: Ip>(choice: &[u8], frame: &[u8], l3: u16) {
     let mut after = frame.to_vec();
+    // Nothing else is asked whether it is an error.
+    if !matches!(parse::<A>(&Cursor::of(&mut after), l3), Some(Packet::Icmp)) {
+        return;
+    }
     let Some(error) = parse_icmp_error::<A>(&Cursor::of(&mut after), l3) else {
         return;
     };
