@@ -51,15 +51,17 @@ fn each_program_loads_and_says_what_it_costs() {
 pub fn load_anew(program: &mut Program) -> Result<ProgramInfo, ProgramError> {
     match program {
         Program::SchedClassifier(program) => {
-            let _ = program.unload();
+            let _ = program.unload(); // fails where another test has not loaded it
             program.load()?;
             program.info()
         }
         Program::CgroupSockAddr(program) => {
+            let _ = program.unload();
             program.load()?;
             program.info()
         }
         Program::Xdp(program) => {
+            let _ = program.unload();
             program.load()?;
             program.info()
         }
