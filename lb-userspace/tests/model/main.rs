@@ -14,6 +14,7 @@
 //! `DUOLB_MODEL_SEED` and `DUOLB_MODEL_STEPS` set the seed and the length of a run; a run that fails prints the
 //! seed and the few steps that are left of it. Needs root; without, it says so and passes.
 
+mod answers;
 mod cast;
 #[path = "../programs/coverage.rs"]
 mod coverage;

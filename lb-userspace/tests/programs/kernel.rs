@@ -32,24 +32,7 @@ use crate::{
     tables::Tables,
 };
 
-/// Which program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hook {
-    Ingress,
-    Egress,
-}
-pub use Hook::{Egress, Ingress};
-
-impl Hook {
-    pub const BOTH: [Self; 2] = [Ingress, Egress];
-
-    pub const fn program(self) -> &'static str {
-        match self {
-            Ingress => "tc_ingress",
-            Egress => "tc_egress",
-        }
-    }
-}
+pub use crate::hook::{Egress, Hook, Ingress};
 
 /// ifindex of `lo`, on which test runs take place unless they say otherwise.
 pub const LOOPBACK: u32 = 1;

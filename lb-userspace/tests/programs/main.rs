@@ -18,6 +18,7 @@ mod flood;
 mod flows;
 mod fragments;
 mod given_back;
+mod hook;
 mod icmp;
 mod kernel;
 mod left;
