@@ -172,7 +172,7 @@ pub fn claim_reply<A: Tables>(
     is_taken: bool,
 ) -> Claim {
     let mut key = flow.reply_key(tuple);
-    let entry = flow.reply_entry(tuple);
+    let mut entry = flow.reply_entry(tuple);
     let mut candidate = hash;
     for attempt in 0..PORT_TRIES {
         if attempt > 0 || is_taken {
@@ -191,8 +191,13 @@ pub fn claim_reply<A: Tables>(
             Err(Refused::Exists) => {}
         }
         let is_free = match maps::find_flow(&key) {
-            // The same flow's, left from before its forward entry was evicted or its port reused.
-            Some(old) => old.is_same_reply(&entry) || is_idle(old, &key, flow.seen),
+            // The same flow's, left from before its forward entry was evicted or its port reused. Once the endpoint has
+            // taken up a connection by it, all that it says by it is for this client.
+            Some(old) if old.is_same_reply(&entry) => {
+                entry.flags &= old.flags | !Flow::<A>::AWAITS_SYN_ACK;
+                true
+            }
+            Some(old) => is_idle(old, &key, flow.seen),
             None => true,
         };
         if is_free {

@@ -263,9 +263,12 @@ impl Reference {
             let known = (endpoint, generation, port, self.now);
             self.affinity.insert(affinity_key(talk, service), known);
         }
+        // Once the endpoint has taken up a connection by a tuple, all that it says by it is for the same client.
+        let former = self.replies.get(&flow.reply());
+        let has_answered = former.is_some_and(|it| it.owner == talk.tuple() && !it.awaits);
         let reply = Reply {
             owner: talk.tuple(),
-            awaits: opens(flags),
+            awaits: opens(flags) && !has_answered,
         };
         self.reasons.extend([talk.tuple(), flow.reply()]);
         if flow.is_masqueraded {

@@ -59,3 +59,31 @@ fn a_client_that_goes_on_has_had_its_answer() {
         kernel.check("SYN-ACK came by another way", Egress, &answer, told);
     }
 }
+
+#[test]
+fn what_the_endpoint_says_of_a_late_syn_is_told_the_client() {
+    let Some(mut kernel) = Kernel::load() else {
+        return;
+    };
+    for net in both() {
+        kernel.serve(net.vip, 1, &[net.endpoint()]);
+        let sent = |flags| Frame::tcp(net.client, net.vip, flags);
+        let answer = |flags| Frame::tcp(net.endpoint(), net.client, flags);
+        let answered = |kernel: &mut Kernel, shows: &str, flags| {
+            let told = answer(flags).from(net.vip);
+            kernel.check(
+                shows,
+                Egress,
+                &answer(flags),
+                Becomes(&told, Verdict::RevNat),
+            );
+        };
+        kernel.pass("opens", &sent(flag::SYN), net.endpoint());
+        // Rule 61: both sides may open at once; then the client's own SYN-ACK may overtake its SYN, sent again.
+        answered(&mut kernel, "so does the endpoint", flag::SYN);
+        kernel.pass("SYN-ACK", &sent(flag::SYN | flag::ACK), net.endpoint());
+        kernel.pass("a SYN that is late", &sent(flag::SYN), net.endpoint());
+        answered(&mut kernel, "a challenge ACK (RFC 5961)", flag::ACK);
+        kernel.pass("goes on", &sent(flag::ACK), net.endpoint());
+    }
+}
