@@ -79,13 +79,15 @@ fn has_moved<A: Tables>(packet: &Transport<A>, last: u32, now: u32) -> bool {
     if flow.traffic != Flow::<A>::NO_SERVICE || flow.flags & Flow::<A>::NOT_FORWARD != 0 {
         return false;
     }
-    if flow.seen != now {
-        flow.seen = now;
-    }
-    if packet.is_open() && flow.is_closed() {
-        // A new connection looks for itself what is in its way; if nothing is, it keeps its port.
+    // A new connection looks for itself what is in its way; if nothing is, it keeps its port.
+    let is_over = packet.is_open() && flow.is_closed()
+        || flow.seen != now && twin::is_silent(packet, flow, now);
+    if is_over {
         maps::remove_flow(&packet.tuple);
         return false;
+    }
+    if flow.seen != now {
+        flow.seen = now;
     }
     true
 }

@@ -130,7 +130,9 @@ impl Reference {
 
     /// Whether a packet is one of the direct connection `flow`, which got another port (rule 99).
     fn follows_directly(&self, flow: &Flow, flags: u8) -> Life {
-        let silence = self.moved.map_or(u64::MAX, |at| self.now - at);
+        let silence = self
+            .moved
+            .map_or(u64::MAX, |at| self.now - at.min(flow.seen));
         if opens(flags) && flow.ends.is_closed() || silence > LONGEST {
             Life::Over
         } else if silence > CONNECTION {

@@ -125,8 +125,10 @@ impl World {
                 .map(|((verdict, before), after)| (*verdict, after - before))
                 .filter(|(_, count)| *count > 0)
                 .collect();
-            let all = [(Verdict::Dnat, u64::from(RUNS * TRIES))];
-            assert_eq!(counted, all, "{row:?}");
+            assert!(
+                matches!(counted[..], [(Verdict::Dnat, count)] if count >= u64::from(RUNS * TRIES)),
+                "{row:?}: {counted:?}"
+            );
             time
         };
         let (hot, random) = (of(&self.hot), of(&self.random));

@@ -1,9 +1,13 @@
 //! The stand that programs are timed on: `lb-bench.o`, which restores the packet before each run (lb-ebpf/src/bench.rs).
 
+use std::io;
+
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, HashMap, MapData, PerCpuArray, PerCpuValues, ProgramArray},
-    programs::{Program, ProgramFd, SchedClassifier, TestRun as _, TestRunOptions, Xdp},
+    programs::{
+        Program, ProgramError, ProgramFd, SchedClassifier, TestRun as _, TestRunOptions, Xdp,
+    },
     util::nr_cpus,
 };
 use duolb::datapath::{Object, features::Features, object};
@@ -218,20 +222,30 @@ impl Stand {
     }
 
     fn repeat(&mut self, is_xdp: bool, row: &Row, times: u32) -> f64 {
-        let options = TestRunOptions {
-            data_in: Some(&row.packets[0]),
-            repeat: times,
-            ..TestRunOptions::new()
+        let mut run = || {
+            let options = TestRunOptions {
+                data_in: Some(&row.packets[0]),
+                repeat: times,
+                ..TestRunOptions::new()
+            };
+            if is_xdp {
+                let program: &mut Xdp = self.program("restore_xdp");
+                program.test_run(options)
+            } else {
+                let program: &mut SchedClassifier = self.program("restore");
+                program.test_run(options)
+            }
         };
-        let result = if is_xdp {
-            let program: &mut Xdp = self.program("restore_xdp");
-            program.test_run(options)
-        } else {
-            let program: &mut SchedClassifier = self.program("restore");
-            program.test_run(options)
+        // Whatever signal is pending ends it early (EINTR): it is done once more, so that it may have run more often.
+        let result = loop {
+            match run() {
+                Err(ProgramError::SyscallError(error))
+                    if error.io_error.kind() == io::ErrorKind::Interrupted => {}
+                result => break result.unwrap(),
+            }
         };
         #[expect(clippy::cast_precision_loss, reason = "nanoseconds of one run")]
-        let nanoseconds = result.unwrap().duration.as_nanos() as f64;
+        let nanoseconds = result.duration.as_nanos() as f64;
         nanoseconds
     }
 
