@@ -331,3 +331,21 @@ fn direct_packets_that_open_nothing_are_left_alone() {
         kernel.check("another port", Ingress, &sent, Untouched);
     }
 }
+
+#[test]
+fn a_moved_connection_that_both_sides_are_silent_on_for_too_long_is_over() {
+    let Some(mut kernel) = Kernel::load() else {
+        return;
+    };
+    for net in both() {
+        open(&mut kernel, &net);
+        kernel.run(Ingress, &direct(&net, flag::SYN).bytes());
+        let forward = (net.client, net.endpoint(), TCP);
+        let moved = client_of(&kernel, forward);
+        for tuple in [forward, (net.endpoint(), moved, TCP)] {
+            kernel.flows.age(tuple, 2 * 86_400);
+        }
+        // What another one by the same ports says is not sent to the old one's.
+        kernel.check("over", Ingress, &direct(&net, flag::ACK), Untouched);
+    }
+}
