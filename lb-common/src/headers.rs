@@ -1,11 +1,11 @@
 //! Headers as they stand on the wire: packed, alignment 2, fields in network byte order.
 //!
-//! Addresses are words rather than bytes: two loads each on BPF instead of four, which the verifier
-//! follows for every one of them.
+//! Addresses and ports are words, see [`Wide`].
 
 use crate::{
     address::{V4, V6},
     cursor::Wire,
+    wide::Wide,
 };
 
 /// EtherTypes (IEEE 802), network byte order.
@@ -97,9 +97,9 @@ pub struct Ipv4 {
     /// Header checksum.
     pub checksum: u16,
     /// Source address.
-    pub src: V4,
+    pub src: Wide<V4>,
     /// Destination address.
-    pub dst: V4,
+    pub dst: Wide<V4>,
 }
 
 impl Ipv4 {
@@ -124,9 +124,9 @@ pub struct Ipv6 {
     /// Hop limit.
     pub hops: u8,
     /// Source address.
-    pub src: V6,
+    pub src: Wide<V6>,
     /// Destination address.
-    pub dst: V6,
+    pub dst: Wide<V6>,
 }
 
 /// Start of an IPv6 extension header other than the fragment header.
@@ -171,12 +171,31 @@ pub struct Ports {
     pub dst: u16,
 }
 
+impl Ports {
+    /// Of the word that they stand in.
+    #[inline(always)]
+    pub const fn from_word(word: u32) -> Self {
+        let [a, b, c, d] = word.to_ne_bytes();
+        Self {
+            src: u16::from_ne_bytes([a, b]),
+            dst: u16::from_ne_bytes([c, d]),
+        }
+    }
+
+    /// The word that they stand in.
+    #[inline(always)]
+    pub const fn to_word(self) -> u32 {
+        let ([a, b], [c, d]) = (self.src.to_ne_bytes(), self.dst.to_ne_bytes());
+        u32::from_ne_bytes([a, b, c, d])
+    }
+}
+
 /// TCP header without options (RFC 9293).
 #[derive(Clone, Copy, Debug)]
 #[repr(C, packed(2))]
 pub struct Tcp {
     /// Ports.
-    pub ports: Ports,
+    pub ports: Wide<Ports>,
     /// Sequence number.
     pub seq: u32,
     /// Acknowledgement number.
@@ -211,7 +230,7 @@ impl Tcp {
 #[repr(C, packed(2))]
 pub struct Udp {
     /// Ports.
-    pub ports: Ports,
+    pub ports: Wide<Ports>,
     /// Length of header and data.
     pub len: u16,
     /// Checksum; 0: none.
@@ -228,7 +247,7 @@ impl Udp {
 #[repr(C, packed(2))]
 pub struct Sctp {
     /// Ports.
-    pub ports: Ports,
+    pub ports: Wide<Ports>,
     /// Verification tag; 0 with INIT.
     pub tag: u32,
     /// CRC32c of the packet, see [`crate::crc32c`]; least significant byte first.
@@ -298,7 +317,7 @@ unsafe impl Wire for Ipv6Extension {}
 // SAFETY: as above.
 unsafe impl Wire for Ipv6Fragment {}
 // SAFETY: as above.
-unsafe impl Wire for Ports {}
+unsafe impl Wire for Wide<Ports> {}
 // SAFETY: as above.
 unsafe impl Wire for Tcp {}
 // SAFETY: as above.
@@ -315,7 +334,7 @@ const _: () = {
     assert!(size_of::<Ipv6>() == 40);
     assert!(size_of::<Ipv6Extension>() == 2);
     assert!(size_of::<Ipv6Fragment>() == 8);
-    assert!(size_of::<Ports>() == 4);
+    assert!(size_of::<Wide<Ports>>() == 4);
     assert!(size_of::<Tcp>() == 20);
     assert!(size_of::<Udp>() == 8);
     assert!(size_of::<Sctp>() == 16);

@@ -12,6 +12,7 @@ use crate::{
     join::join_ways,
     opaque::opaque,
     pieces::Piece,
+    wide::Wide,
 };
 
 /// Extension headers followed before giving up; RFC 8200 knows four kinds that may precede a transport
@@ -20,6 +21,12 @@ const MAX_EXTENSIONS: u32 = 5;
 
 /// Hop limit of packets that we write ourselves, as Linux has it by default.
 const HOPS: u8 = 64;
+
+/// Whether what comes next after an IPv6 header is what it carries: what is ours, of that.
+#[inline(always)]
+const fn has_transport(next: u8) -> bool {
+    matches!(next, proto::TCP | proto::UDP | proto::ICMPV6 | proto::SCTP)
+}
 
 /// The unfolded sum of 16-bit words.
 #[inline(always)]
@@ -94,6 +101,9 @@ pub trait Ip: Address {
     /// Reads the IP header at byte `offset`.
     fn parse_l3(cursor: &Cursor<'_>, offset: u16) -> Option<L3<Self>>;
 
+    /// Whether anything may stand between the IP header at byte `offset` and what it carries, or is out of reach.
+    fn has_options(cursor: &Cursor<'_>, offset: u16) -> bool;
+
     /// Reads the piece of a packet whose IP header stands at byte `offset`; of a whole packet, something.
     fn parse_piece(cursor: &Cursor<'_>, offset: u16) -> Option<Piece<Self>>;
 
@@ -163,8 +173,8 @@ impl Ip for V4 {
             Fragment::Whole
         };
         Some(L3 {
-            src: header.src,
-            dst: header.dst,
+            src: header.src.get(),
+            dst: header.dst.get(),
             proto: header.proto,
             payload: join_ways(offset + ihl * 4),
             end: u32::from(offset) + u32::from(u16::from_be(header.total_len)),
@@ -173,12 +183,19 @@ impl Ip for V4 {
     }
 
     #[inline(always)]
+    fn has_options(cursor: &Cursor<'_>, offset: u16) -> bool {
+        cursor
+            .get::<Ipv4>(offset)
+            .is_none_or(|header| header.version_ihl != 0x45)
+    }
+
+    #[inline(always)]
     fn parse_piece(cursor: &Cursor<'_>, offset: u16) -> Option<Piece<Self>> {
         let header = cursor.get::<Ipv4>(offset)?;
         let ihl = u16::from(header.version_ihl & 0xf);
         Some(Piece {
-            src: header.src,
-            dst: header.dst,
+            src: header.src.get(),
+            dst: header.dst.get(),
             id: u32::from(header.id),
             proto: header.proto,
             is_last: header.frag & Ipv4::MORE_FRAGMENTS == 0,
@@ -210,8 +227,8 @@ impl Ip for V4 {
     ) -> Option<Delta> {
         let header = cursor.get_mut::<Ipv4>(offset)?;
         match side {
-            Side::Src => header.src = to,
-            Side::Dst => header.dst = to,
+            Side::Src => header.src.set(to),
+            Side::Dst => header.dst.set(to),
         }
         let before = header.checksum;
         header.checksum = delta.apply(before);
@@ -260,8 +277,8 @@ impl Ip for V4 {
             ttl: HOPS,
             proto: protocol,
             checksum: 0,
-            src,
-            dst,
+            src: Wide::new(src),
+            dst: Wide::new(dst),
         };
         let sum = Self::header_sum(cursor, offset)?;
         cursor.get_mut::<Ipv4>(offset)?.checksum = !fold(sum);
@@ -295,17 +312,14 @@ impl Ip for V6 {
             return None;
         }
         let mut l3 = L3 {
-            src: header.src,
-            dst: header.dst,
+            src: header.src.get(),
+            dst: header.dst.get(),
             proto: header.next,
             payload: offset + len::<Ipv6>(),
             end: u32::from(offset + len::<Ipv6>()) + u32::from(u16::from_be(header.payload_len)),
             fragment: Fragment::Whole,
         };
-        if !matches!(
-            l3.proto,
-            proto::TCP | proto::UDP | proto::ICMPV6 | proto::SCTP
-        ) {
+        if !has_transport(l3.proto) {
             let mut chain = Chain {
                 next: l3.proto,
                 end: l3.payload,
@@ -318,6 +332,13 @@ impl Ip for V6 {
         }
         l3.payload = join_ways(l3.payload);
         Some(l3)
+    }
+
+    #[inline(always)]
+    fn has_options(cursor: &Cursor<'_>, offset: u16) -> bool {
+        cursor
+            .get::<Ipv6>(offset)
+            .is_none_or(|header| !has_transport(header.next))
     }
 
     #[inline(always)]
@@ -335,8 +356,8 @@ impl Ip for V6 {
         let fragment = cursor.get::<Ipv6Fragment>(chain.end)?;
         let headers = chain.end.wrapping_sub(start) + len::<Ipv6Fragment>();
         Some(Piece {
-            src: header.src,
-            dst: header.dst,
+            src: header.src.get(),
+            dst: header.dst.get(),
             id: fragment.id,
             proto: fragment.next,
             is_last: fragment.frag & Ipv6Fragment::MORE_FRAGMENTS == 0,
@@ -365,8 +386,8 @@ impl Ip for V6 {
     ) -> Option<Delta> {
         let header = cursor.get_mut::<Ipv6>(offset)?;
         match side {
-            Side::Src => header.src = to,
-            Side::Dst => header.dst = to,
+            Side::Src => header.src.set(to),
+            Side::Dst => header.dst.set(to),
         }
         Some(Delta::new())
     }
@@ -403,8 +424,8 @@ impl Ip for V6 {
             payload_len: length.to_be(),
             next: protocol,
             hops: HOPS,
-            src,
-            dst,
+            src: Wide::new(src),
+            dst: Wide::new(dst),
         };
         Some(())
     }

@@ -29,6 +29,7 @@ pub mod reply;
 pub mod tables;
 pub mod translate;
 pub mod verdict;
+pub mod wide;
 
 #[cfg(test)]
 extern crate std;

@@ -10,6 +10,7 @@ use crate::{
     ip::{Fragment, Ip, L3},
     join::join_ways,
     pieces::has_header,
+    wide::Wide,
 };
 
 /// The link layer of a packet: what it carries and where that begins.
@@ -158,16 +159,16 @@ pub fn parse<A: Ip>(cursor: &Cursor<'_>, l3: u16) -> Option<Packet<A>> {
     let (ports, flags) = match ip.proto {
         proto::TCP => {
             let tcp = cursor.get::<Tcp>(ip.payload)?;
-            (tcp.ports, tcp.flags)
+            (tcp.ports.get(), tcp.flags)
         }
-        proto::UDP => (cursor.get::<Udp>(ip.payload)?.ports, 0),
+        proto::UDP => (cursor.get::<Udp>(ip.payload)?.ports.get(), 0),
         proto::SCTP => {
             let sctp = cursor.get::<Sctp>(ip.payload)?;
             // Its checksum is over as much as the IP header says there is.
             if u32::from(ip.payload + len::<Sctp>()) > ip.end {
                 return None;
             }
-            (sctp.ports, sctp.flags())
+            (sctp.ports.get(), sctp.flags())
         }
         icmp if icmp == A::ICMP => return Some(Packet::Icmp),
         _ => return None,
@@ -200,7 +201,7 @@ pub fn parse_icmp_error<A: Ip>(cursor: &Cursor<'_>, l3: u16) -> Option<IcmpError
     if matches!(inner.fragment, Fragment::Later) || !is_transport(inner.proto) {
         return None;
     }
-    let ports = cursor.read::<Ports>(inner.payload)?;
+    let ports = cursor.get::<Wide<Ports>>(inner.payload)?.get();
     if u32::from(inner.payload + len::<Ports>()) > ip.end {
         return None;
     }

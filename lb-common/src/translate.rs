@@ -13,6 +13,7 @@ use crate::{
     ip::{Ip, Side},
     parse::{IcmpError, Transport, checksum_offset},
     reply::pseudo_header,
+    wide::Wide,
 };
 
 /// What a packet is translated to.
@@ -231,11 +232,11 @@ pub fn translate_icmp<A: Ip>(
 
 #[inline(always)]
 fn set_ports(cursor: &mut Cursor<'_>, l4: u16, old: Ports, new: Ports) -> Option<Option<Delta>> {
-    let ports = cursor.get_mut::<Ports>(l4)?;
+    let ports = cursor.get_mut::<Wide<Ports>>(l4)?;
     if old == new {
         return Some(None);
     }
-    *ports = new;
+    ports.set(new);
     Some(Some(
         Delta::new()
             .replace_u16(old.src, new.src)

@@ -26,6 +26,7 @@ use crate::{
 /// routers drop what comes in under their own name.
 #[inline(never)]
 pub fn leaving<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
+    skb.reach_all();
     end(translate_leaving::<A>(skb, l3))
 }
 
@@ -63,6 +64,7 @@ fn is_masqueraded<A: Tables>(inner: &FlowKey<A>, flow: &Flow<A>) -> bool {
 /// has sent under an address of this node.
 #[inline(never)]
 pub fn entering<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
+    skb.reach_all();
     end(translate_entering::<A>(skb, l3))
 }
 

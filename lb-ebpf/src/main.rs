@@ -112,6 +112,7 @@ trait Hook {
 
     #[inline(always)]
     fn family<A: Tables, const IS_ETHERNET: bool>(skb: &mut Skb, l3: u16) -> Exit {
+        skb.reach_transport::<A>(l3);
         let is_noted = switch::is_on::<A>() && note_packet::<A>(skb, l3);
         if is_noted {
             switch::bring::<A>();

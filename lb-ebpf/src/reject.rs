@@ -29,6 +29,7 @@ pub fn run<A: Tables, const IS_ETHERNET: bool>(skb: &mut Skb, l3: u16, why: Verd
 
 #[inline(always)]
 fn answer<A: Tables, const IS_ETHERNET: bool>(skb: &mut Skb, l3: u16) -> Result<(), Verdict> {
+    skb.reach_all();
     let l3 = if IS_ETHERNET {
         skb.ensure_link(l3).ok_or(Verdict::NotWritable)?
     } else {

@@ -20,7 +20,7 @@ use lb_common::{
     address::Family,
     checksum::Delta,
     cursor::Cursor,
-    headers::{Eth, Icmp, ethertype, len},
+    headers::{Eth, Icmp, Tcp, ethertype, len},
     ip::{Ip, Side},
     join::join_ways,
     opaque::opaque_pointer,
@@ -33,6 +33,9 @@ use lb_common::{
 /// Bytes that hold every header the parser may look at, in nearly all packets: Ethernet, two tags, IPv6,
 /// an extension or two, TCP; or an ICMP error with what it embeds.
 const HEADERS: u32 = 128;
+
+/// Bytes that hold a link layer, and an IPv4 header behind.
+const L2_HEADERS: u32 = 42;
 
 /// A note in a packet's control block, which nobody else writes there by chance.
 const DONE: u32 = 0x6475_6f6c;
@@ -58,19 +61,49 @@ impl Skb {
         unsafe { Cursor::from_raw(ctx.data() as *mut u8, ctx.data_end() as *mut u8) }
     }
 
-    /// Reads the link layer, after making sure that the headers are in the linear part.
+    /// Bytes within reach; the rest is in pages.
     #[inline(always)]
-    pub fn parse_l2<const IS_ETHERNET: bool>(&mut self) -> Option<L2> {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "a packet's linear part is below 64 KiB"
-        )]
-        let linear = (self.ctx.data_end() - self.ctx.data()) as u32;
-        if linear < HEADERS && linear < self.ctx.len() {
-            // Rare: a device that delivers pages. Fails only without memory; then what is there is
-            // parsed and the rest is "truncated".
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a packet's linear part is below 64 KiB"
+    )]
+    fn linear(&self) -> u32 {
+        (self.ctx.data_end() - self.ctx.data()) as u32
+    }
+
+    /// Brings all headers within reach, should the first `needed` bytes not be. More only where it has to be: of a segment
+    /// that a socket sends nothing but the headers is within reach, and bringing more makes the kernel copy them. Fails
+    /// only without memory; then what is there is parsed, and the rest is "truncated".
+    #[inline(always)]
+    pub fn reach(&mut self, needed: u32) {
+        let linear = self.linear();
+        if linear < needed && linear < self.ctx.len() {
             let _ = self.ctx.pull_data(core::cmp::min(self.ctx.len(), HEADERS));
         }
+    }
+
+    /// Brings what a packet's own way looks at within reach: nearly always it is.
+    #[inline(always)]
+    pub fn reach_transport<A: Ip>(&mut self, l3: u16) {
+        let usual = u32::from(l3 + A::HEADER_LEN + len::<Tcp>());
+        let needed = if A::has_options(&self.cursor(), l3) {
+            HEADERS
+        } else {
+            usual
+        };
+        self.reach(needed);
+    }
+
+    /// Likewise all that any way looks at.
+    #[inline(always)]
+    pub fn reach_all(&mut self) {
+        self.reach(HEADERS);
+    }
+
+    /// Reads the link layer.
+    #[inline(always)]
+    pub fn parse_l2<const IS_ETHERNET: bool>(&mut self) -> Option<L2> {
+        self.reach(L2_HEADERS);
         if IS_ETHERNET {
             let l2 = parse_l2(&self.cursor())?;
             if matches!(l2.ethertype, ethertype::IPV4 | ethertype::IPV6) || !self.is_ip() {
@@ -190,6 +223,8 @@ impl Skb {
             0
         };
         let addresses = change.addresses.to_wsum();
+        let field = |skb: &mut Self| skb.cursor().read(packet.checksum_offset());
+        let [before]: [u16; 1] = field(self).ok_or(Verdict::NotWritable)?;
         let skb = self.ctx.skb.skb;
         // SAFETY: `skb` is the program's context; the helper checks the offset itself. No reference
         // into the packet is alive: `self` is borrowed mutably.
@@ -203,9 +238,28 @@ impl Skb {
             )
         };
         if let Some(ports) = change.ports {
-            // SAFETY: as above.
-            failed |=
-                unsafe { bpf_l4_csum_replace(skb, offset, 0, u64::from(ports.to_wsum()), udp) };
+            // What it has made of the addresses tells whose the checksum is: a call less.
+            let [after]: [u16; 1] = field(self).ok_or(Verdict::NotWritable)?;
+            match ChecksumState::told_by(packet.is_udp(), before, after, change.addresses) {
+                Some(ChecksumState::Partial) => {}
+                Some(ChecksumState::Complete) => {
+                    let whole = if packet.is_udp() {
+                        ports.apply_udp(after)
+                    } else {
+                        ports.apply(after)
+                    };
+                    *self
+                        .cursor()
+                        .get_mut(packet.checksum_offset())
+                        .ok_or(Verdict::NotWritable)? = [whole];
+                }
+                None => {
+                    // SAFETY: as above.
+                    failed |= unsafe {
+                        bpf_l4_csum_replace(skb, offset, 0, u64::from(ports.to_wsum()), udp)
+                    };
+                }
+            }
         }
         if matches!(A::FAMILY, Family::V6) {
             // On CHECKSUM_COMPLETE the helper takes the addresses' change off the packet's sum, which

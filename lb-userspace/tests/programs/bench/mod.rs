@@ -2,7 +2,7 @@
 //! `DUOLB_BENCH`, and reads the line of JSON that comes out. xtask itself knows no BPF.
 //!
 //! ```text
-//! DUOLB_BENCH='program 3' cargo test -p lb-userspace --test programs -- --ignored --exact --nocapture bench::role
+//! DUOLB_BENCH='program 3 established' cargo test -p lb-userspace --test programs -- --ignored --exact --nocapture bench::role
 //! ```
 //!
 //! Times are the kernel's own, of runs by BPF_PROG_TEST_RUN on one CPU, in nanoseconds a run. On a machine that others
@@ -37,7 +37,8 @@ fn answer(order: &str) -> Result<Value, String> {
     let words: Vec<&str> = order.split(' ').collect();
     let number = |word: &str| word.parse::<u32>().map_err(|why| format!("{word}: {why}"));
     match words[..] {
-        ["program", rounds] => Ok(paths::measure(number(rounds)?)),
+        ["program", rounds, ref only @ ..] => Ok(paths::measure(number(rounds)?, &only.join(" "))),
+        ["repeat", seconds, ref path @ ..] => Ok(paths::repeat(number(seconds)?, &path.join(" "))),
         ["scale", rounds, sizes] => {
             let sizes: Result<Vec<_>, _> = sizes.split(',').map(number).collect();
             Ok(scale::measure(number(rounds)?, &sizes?))
@@ -74,7 +75,7 @@ fn role() {
 fn each_path_ends_in_its_verdict_every_time_that_it_is_timed() {
     stay();
     // It asserts as much itself.
-    let answer = paths::measure(1);
+    let answer = paths::measure(1, "");
     if answer["rows"].as_array().is_some_and(Vec::is_empty) {
         return; // no rights, which has been said
     }

@@ -3,6 +3,10 @@
 
 use std::{net::SocketAddr, thread, time::Instant};
 
+use aya::{
+    maps::{PerCpuArray, PerCpuValues},
+    util::nr_cpus,
+};
 use duolb::datapath::{
     cgroup,
     features::Features,
@@ -42,6 +46,8 @@ const FLOWS: u32 = 262_144;
 const PAYLOAD: [u8; 64] = [0x61; 64];
 /// Runs of what is timed alone: fewer than are refused in a tick.
 const ALONE: u32 = 200;
+/// How much of that limit is spent.
+const SPENT: &str = "REJECTS";
 /// New clients come from addresses that nobody else has.
 const NEW_CLIENTS: u32 = 0x0b00_0000;
 
@@ -100,6 +106,9 @@ impl Path {
 
     /// Times it once more; every single packet must have ended as it should.
     fn time(&mut self, kernel: &mut Kernel, stand: &mut Stand) -> f64 {
+        if matches!(self.how, How::Alone(_)) {
+            refuse_anew(kernel);
+        }
         let before = kernel.verdicts();
         let (time, runs) = match &self.how {
             How::Row(row) => (
@@ -121,6 +130,14 @@ impl Path {
         }
         time
     }
+}
+
+/// As if nothing had been refused in this tick.
+fn refuse_anew(kernel: &mut Kernel) {
+    let spent = kernel.object.map_mut(SPENT).unwrap();
+    let mut spent: PerCpuArray<_, u64> = spent.try_into().unwrap();
+    let zeros = PerCpuValues::try_from(vec![0; nr_cpus().unwrap()]).unwrap();
+    spent.set(0, zeros, 0).unwrap();
 }
 
 fn frame(proto: u8, from: SocketAddr, to: SocketAddr, flags: u8) -> Frame {
@@ -304,18 +321,21 @@ fn rows(net: &Net, paths: Vec<Path>) -> impl Iterator<Item = Value> {
     })
 }
 
-/// All paths of both families.
-pub fn measure(rounds: u32) -> Value {
+/// All paths of both families; with `only`, those whose name that is.
+pub fn measure(rounds: u32, only: &str) -> Value {
     let sizes = Sizes {
         flows: FLOWS,
         ..SMALL
     };
+    let only = only.to_owned();
+    let is_asked = move |path: &Path| only.is_empty() || path.what == only;
     let mut all = Vec::new();
     for net in both() {
         let Some(mut kernel) = Kernel::load_sized(sizes) else {
             return json!({"rows": []});
         };
         let mut paths = paths_of_tc(&mut kernel, &net);
+        paths.retain(&is_asked);
         time(&mut kernel, &net, &mut paths, rounds);
         all.extend(rows(&net, paths));
     }
@@ -329,6 +349,7 @@ pub fn measure(rounds: u32) -> Value {
         let mut kernel = xdp::load()?;
         for net in both() {
             let mut paths = paths_of_xdp(&mut kernel, &net);
+            paths.retain(&is_asked);
             time(&mut kernel, &net, &mut paths, rounds);
             all.extend(rows(&net, paths));
         }
@@ -336,6 +357,32 @@ pub fn measure(rounds: u32) -> Value {
     });
     all.extend(of_xdp.join().unwrap().unwrap_or_default());
     json!({"rows": all, "costs": costs()})
+}
+
+/// Runs one path for so many seconds, for a profiler to look at.
+pub fn repeat(seconds: u32, name: &str) -> Value {
+    let sizes = Sizes {
+        flows: FLOWS,
+        ..SMALL
+    };
+    for net in both() {
+        let Some(mut kernel) = Kernel::load_sized(sizes) else {
+            return json!({"rows": []});
+        };
+        let mut stand = Stand::load(FLOWS);
+        for mut path in paths_of_tc(&mut kernel, &net) {
+            if name != format!("{} {}", net.name, path.what) {
+                continue;
+            }
+            open(&mut kernel, &net);
+            let start = Instant::now();
+            while start.elapsed().as_secs() < seconds.into() {
+                path.time(&mut kernel, &mut stand);
+            }
+            return json!({"rows": []});
+        }
+    }
+    json!({"error": format!("no path {name:?}")})
 }
 
 /// Of every program: verified instructions, bytes of machine code, milliseconds to load.
