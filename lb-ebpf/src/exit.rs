@@ -19,6 +19,8 @@ pub enum Exit {
     Echoed,
     /// It is addressed to no frontend, but to what may be a VIP, and takes the way of [`crate::vips`].
     Vip,
+    /// It is addressed to no frontend.
+    NoFrontend,
     /// Its flow begins here: on ingress it takes the way of [`crate::begin`], on egress that of [`crate::snat`].
     Open,
     /// Likewise, and its own source port is another connection's.

@@ -1,8 +1,8 @@
 //! Packets that enter by a device: from a client to a VIP (DNAT).
 //!
-//! An established packet pays one frontend lookup and one flow lookup; a packet that is none of ours
-//! pays the first only, or a SYN both (see `moved`). The endpoint's entry in an array costs nothing beside
-//! that: a flow whose endpoint has left is recognised here, and nobody scans the flow table for it.
+//! A packet of a connection pays one lookup, its flow's, and a datagram one more, its frontend's; a packet that is none of
+//! ours pays none (`lb_common::filter`), or a SYN one (see `moved`). The endpoint's entry in an array costs nothing
+//! beside that: a flow whose endpoint has left is recognised here, and nobody scans the flow table for it.
 
 use lb_common::{
     flow::{Flow, is_past},
@@ -36,11 +36,8 @@ pub fn run<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
 
 #[inline(always)]
 fn to_endpoint<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<Verdict> {
-    let tuple = &packet.tuple;
-    let key = FrontendKey::new(tuple.dst, tuple.dport, tuple.protocol());
-    let flow = match maps::find_frontend(&key) {
-        Some(frontend) if frontend.flags & Frontend::HOST_ONLY == 0 => {
-            let flow = find_known(packet, frontend, config::now())?;
+    let flow = match find_known(packet, config::now()) {
+        Ok(flow) => {
             if flow.flags & Flow::<A>::L2_PENDING != 0 {
                 if config::skips_stack() && flow.flags & Flow::<A>::FAST != 0 {
                     fast::refresh(skb, packet, flow);
@@ -50,7 +47,8 @@ fn to_endpoint<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<Verdict>
             }
             flow
         }
-        _ => find_other(skb, packet)?,
+        Err(Exit::NoFrontend) => find_other(skb, packet)?,
+        Err(exit) => return Err(exit),
     };
     forward(skb, packet, flow)
 }
@@ -113,17 +111,21 @@ pub fn leave<A: Tables>(skb: &mut Skb, l3: u16, flow: &Flow<A>, verdict: Verdict
     Ok(verdict)
 }
 
-/// The flow of a packet that is addressed to `frontend`, if it does not begin one.
+/// The flow of a packet that is addressed to a frontend, if it does not begin one.
 #[inline(always)]
-pub fn find_known<A: Tables>(
-    packet: &Transport<A>,
-    frontend: &Frontend,
-    now: u32,
-) -> Step<&'static mut Flow<A>> {
-    let Some(flow) = maps::find_flow(&packet.tuple) else {
+pub fn find_known<A: Tables>(packet: &Transport<A>, now: u32) -> Step<&'static mut Flow<A>> {
+    let tuple = &packet.tuple;
+    let key = FrontendKey::new(tuple.dst, tuple.dport, tuple.protocol());
+    if !maps::may_be_frontend(&key) {
+        return Err(Exit::NoFrontend);
+    }
+    let Some(flow) = maps::find_flow(tuple) else {
+        find_frontend(&key)?;
         return Err(Exit::Open);
     };
-    if is_over(packet, flow, frontend, now) {
+    // A connection outlives its frontend, and need not look for it (rules 53, 77, 78).
+    let outlives = !packet.is_udp() && !packet.is_open() && is_of_service(flow);
+    if !outlives && is_over(packet, flow, find_frontend(&key)?, now) {
         return Err(if flow.flags & Flow::<A>::TAKEN == 0 {
             Exit::Open
         } else {
@@ -132,6 +134,15 @@ pub fn find_known<A: Tables>(
     }
     go_on(packet, flow, now)?;
     Ok(flow)
+}
+
+/// The frontend of that key, unless it is the node's own processes' alone.
+#[inline(always)]
+fn find_frontend<A: Tables>(key: &FrontendKey<A>) -> Step<&'static Frontend> {
+    match maps::find_frontend(key) {
+        Some(frontend) if frontend.flags & Frontend::HOST_ONLY == 0 => Ok(frontend),
+        _ => Err(Exit::NoFrontend),
+    }
 }
 
 /// A further packet of a flow, unless that has to begin anew.

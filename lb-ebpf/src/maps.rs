@@ -14,6 +14,7 @@ use aya_ebpf::{
 };
 use lb_common::{
     address::{V4, V6},
+    filter,
     flow::{
         Flow, FlowKey,
         stats::{Churn, FlowStats, family_index},
@@ -31,6 +32,11 @@ use lb_common::{
 static FRONTENDS_V4: HashMap<FrontendKey<V4>, Frontend> = HashMap::with_max_entries(1024, 0);
 #[map]
 static FRONTENDS_V6: HashMap<FrontendKey<V6>, Frontend> = HashMap::with_max_entries(1024, 0);
+/// See [`filter`].
+#[map]
+static FILTER_V4: Array<u64> = Array::with_max_entries(filter::FILTER_WORDS, 0);
+#[map]
+static FILTER_V6: Array<u64> = Array::with_max_entries(filter::FILTER_WORDS, 0);
 /// Ids of endpoints, side by side for each service port.
 #[map]
 static SLOTS_V4: Array<u32> = Array::with_max_entries(1024, 0);
@@ -127,6 +133,7 @@ const EBUSY: i32 = -16;
 /// The tables of one family.
 pub trait Tables: former::FormerTables {
     fn frontends() -> &'static HashMap<FrontendKey<Self>, Frontend>;
+    fn filter() -> &'static Array<u64>;
     fn slots() -> &'static Array<u32>;
     fn endpoints() -> &'static Array<Endpoint<Self>>;
     fn ranges() -> &'static Array<VipRange<Self>>;
@@ -144,6 +151,10 @@ impl Tables for V4 {
     #[inline(always)]
     fn frontends() -> &'static HashMap<FrontendKey<Self>, Frontend> {
         &FRONTENDS_V4
+    }
+    #[inline(always)]
+    fn filter() -> &'static Array<u64> {
+        &FILTER_V4
     }
     #[inline(always)]
     fn slots() -> &'static Array<u32> {
@@ -193,6 +204,10 @@ impl Tables for V6 {
         &FRONTENDS_V6
     }
     #[inline(always)]
+    fn filter() -> &'static Array<u64> {
+        &FILTER_V6
+    }
+    #[inline(always)]
     fn slots() -> &'static Array<u32> {
         &SLOTS_V6
     }
@@ -234,7 +249,14 @@ impl Tables for V6 {
     }
 }
 
-/// The frontend that a packet is addressed to: the one lookup every packet pays.
+/// Whether there may be such a frontend: nearly always right, and no lookup.
+#[inline(always)]
+pub fn may_be_frontend<A: Tables>(key: &FrontendKey<A>) -> bool {
+    let (word, bit) = filter::place(key);
+    A::filter().get(word).is_some_and(|word| word & bit != 0)
+}
+
+/// The frontend that a packet is addressed to. The filter is to be asked first.
 #[inline(always)]
 pub fn find_frontend<A: Tables>(key: &FrontendKey<A>) -> Option<&'static Frontend> {
     // SAFETY: the agent never writes a value in place, it replaces the element; the old one stays

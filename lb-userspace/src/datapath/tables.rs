@@ -3,9 +3,12 @@
 //! What belongs to a family is in `family`; here is what they share, and what the agent writes besides.
 
 mod family;
+mod filter;
 mod locals;
 
 pub use self::locals::LocalsMap;
+
+use self::filter::Filter;
 
 pub(super) use self::family::read_sources;
 
@@ -36,6 +39,7 @@ where
     Source<A>: Pod,
 {
     frontends: HashMap<MapData, FrontendKey<A>, Frontend>,
+    filter: Filter,
     slots: Array<MapData, u32>,
     endpoints: Array<MapData, Endpoint<A>>,
     ranges: Array<MapData, VipRange<A>>,
@@ -94,6 +98,7 @@ where
     fn take(
         ebpf: &mut Ebpf,
         frontends: &'static str,
+        filter: &'static str,
         slots: &'static str,
         endpoints: &'static str,
         ranges: &'static str,
@@ -105,8 +110,17 @@ where
             Map::LpmTrie(trie) => trie.info().map_err(not_ours(sources))?.max_entries(),
             _ => 0,
         };
+        let table = typed(ebpf, frontends)?;
+        let name = filter;
+        let mut filter = Filter::take(typed(ebpf, name)?).map_err(not_ours(name))?;
+        // Whoever wrote the frontends may not have known of it.
+        let keys = batch::read(&table).map_err(not_ours(frontends))?;
+        filter
+            .renew(keys.into_iter().map(|(key, _)| key))
+            .map_err(not_ours(frontends))?;
         Ok(Self {
-            frontends: typed(ebpf, frontends)?,
+            frontends: table,
+            filter,
             slots: typed(ebpf, slots)?,
             endpoints: typed(ebpf, endpoints)?,
             ranges: typed(ebpf, ranges)?,
@@ -149,6 +163,7 @@ impl KernelMaps {
             v4: Tables::take(
                 ebpf,
                 "FRONTENDS_V4",
+                "FILTER_V4",
                 "SLOTS_V4",
                 "ENDPOINTS_V4",
                 "RANGES_V4",
@@ -157,6 +172,7 @@ impl KernelMaps {
             v6: Tables::take(
                 ebpf,
                 "FRONTENDS_V6",
+                "FILTER_V6",
                 "SLOTS_V6",
                 "ENDPOINTS_V6",
                 "RANGES_V6",

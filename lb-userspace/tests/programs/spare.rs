@@ -81,6 +81,7 @@ fn emptied(id: u32) -> Option<Emptied> {
     Some(match &*name {
         "FRONTENDS_V4" => hash::<FrontendKey<V4>, Frontend>(map),
         "FRONTENDS_V6" => hash::<FrontendKey<V6>, Frontend>(map),
+        "FILTER_V4" | "FILTER_V6" => array::<8>(map),
         "AFFINITY_V4" => hash::<AffinityKey<V4>, Affinity>(map),
         "AFFINITY_V6" => hash::<AffinityKey<V6>, Affinity>(map),
         "FLOWS_V4" => hash::<FlowKey<V4>, Flow<V4>>(map),
