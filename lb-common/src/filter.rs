@@ -12,19 +12,24 @@ pub const FILTER_WORDS: u32 = 1 << (BITS - 6);
 /// Binary digits of a bit's number.
 const BITS: u32 = 20;
 
-/// 2^64 divided by the golden ratio, which scatters.
-const SCATTER: u64 = 0x9e37_79b9_7f4a_7c15;
+/// Odd numbers that scatter, one for each word of an address (of SplitMix64 and of Stafford's mixers).
+const SCATTER: [u64; 4] = [
+    0x9e37_79b9_7f4a_7c15,
+    0xbf58_476d_1ce4_e5b9,
+    0x94d0_49bb_1331_11eb,
+    0xff51_afd7_ed55_8ccd,
+];
 
 /// Where the bit of a frontend stands: the index of its word, and the bit in there.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "of 20 bits")]
 pub fn place<A: Address>(key: &FrontendKey<A>) -> (u32, u64) {
-    let mut hash = u64::from(key.port) << 8 | u64::from(key.proto);
-    for word in key.addr.words() {
-        hash = (hash ^ u64::from(*word)).wrapping_mul(SCATTER);
-        hash ^= hash >> 32;
+    let mut hash = u64::from(key.port) << 40 | u64::from(key.proto) << 32;
+    // None waits for another.
+    for (word, scatter) in key.addr.words().iter().zip(SCATTER) {
+        hash = hash.wrapping_add(u64::from(*word).wrapping_mul(scatter));
     }
-    let bit = hash.wrapping_mul(SCATTER) >> (64 - BITS);
+    let bit = (hash ^ hash >> 32).wrapping_mul(SCATTER[0]) >> (64 - BITS);
     ((bit >> 6) as u32, 1 << (bit & 63))
 }
 

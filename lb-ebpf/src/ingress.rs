@@ -27,7 +27,7 @@ use crate::{
 #[inline(never)]
 pub fn run<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
     match parse::<A>(&skb.cursor(), l3) {
-        Some(Packet::Transport(packet)) => end(to_endpoint(skb, &packet)),
+        Some(Packet::Transport(packet)) => end(to_endpoint(skb, &packet)).settle(skb, true),
         Some(Packet::Icmp) => Exit::Icmp,
         Some(Packet::Piece) => Exit::Piece,
         None => Exit::NotOurs,
@@ -74,7 +74,7 @@ fn find_other<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<&'static 
     if vips::may_be_node_port(packet) {
         return Err(Exit::Vip);
     }
-    if !packet.is_tcp() {
+    if !packet.is_tcp() || !moved::may_concern(packet) {
         return Err(Exit::NotOurs);
     }
     moved::ensure_flow(packet)?;
