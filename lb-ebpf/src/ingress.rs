@@ -1,7 +1,7 @@
 //! Packets that enter by a device: from a client to a VIP (DNAT).
 //!
-//! A packet of a connection pays one lookup, its flow's, and a datagram one more, its frontend's; a packet that is none of
-//! ours pays none (`lb_common::filter`), or a SYN one (see `moved`). The endpoint's entry in an array costs nothing
+//! A packet of a known flow pays one lookup, its flow's (a datagram one more in each tick); a packet that is none of ours pays
+//! none (`lb_common::filter`), or a SYN one (see `moved`). The endpoint's entry in an array costs nothing
 //! beside that: a flow whose endpoint has left is recognised here, and nobody scans the flow table for it.
 
 use lb_common::{
@@ -123,9 +123,7 @@ pub fn find_known<A: Tables>(packet: &Transport<A>, now: u32) -> Step<&'static m
         find_frontend(&key)?;
         return Err(Exit::Open);
     };
-    // A connection outlives its frontend, and need not look for it (rules 53, 77, 78).
-    let outlives = !packet.is_udp() && !packet.is_open() && is_of_service(flow);
-    if !outlives && is_over(packet, flow, find_frontend(&key)?, now) {
+    if !is_settled(packet, flow, now) && is_over(packet, flow, find_frontend(&key)?, now) {
         return Err(if flow.flags & Flow::<A>::TAKEN == 0 {
             Exit::Open
         } else {
@@ -134,6 +132,22 @@ pub fn find_known<A: Tables>(packet: &Transport<A>, now: u32) -> Step<&'static m
     }
     go_on(packet, flow, now)?;
     Ok(flow)
+}
+
+/// Whether a packet of a flow need not look for its frontend: a connection outlives it (rules 53, 77, 78), and what it was for
+/// a datagram in this tick it is for the next.
+#[inline(always)]
+fn is_settled<A: Tables>(packet: &Transport<A>, flow: &Flow<A>, now: u32) -> bool {
+    if !is_of_service(flow) {
+        return false;
+    }
+    if packet.is_udp() {
+        flow.seen == now
+            && maps::has_state::<A>(flow.endpoint, Endpoint::<A>::SERVING)
+            && !maps::has_frontend_changed(now)
+    } else {
+        !packet.is_open()
+    }
 }
 
 /// The frontend of that key, unless it is the node's own processes' alone.

@@ -23,7 +23,7 @@ use lb_common::{
     tables::{
         self, Affinity, AffinityKey, AgentState, Device, Endpoint, Frontend, FrontendKey,
         LOCAL_RANGES, ProblemText, ServiceRecord, Socket, SocketKey, Source, Traffic, VIP_RANGES,
-        VipRange, endpoint_index,
+        VipRange, change, endpoint_index,
     },
     verdict::{VERDICT_COUNT, Verdict},
 };
@@ -96,6 +96,9 @@ static TRAFFIC: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(1024, 0);
 /// never). As long as there is none, packets without a service skip the search for such a flow.
 #[map]
 static MOVED: Array<u32> = Array::with_max_entries(1, 0);
+/// Whether frontends have changed, see [`tables::change`].
+#[map]
+static CHANGES: Array<u32> = Array::with_max_entries(tables::change::ENTRIES, 0);
 /// How many refusals this CPU has answered in which tick (one entry).
 #[map]
 static REJECTS: PerCpuArray<Budget> = PerCpuArray::with_max_entries(1, 0);
@@ -536,6 +539,28 @@ pub fn take_reject(now: u32, limit: u32) -> bool {
     }
     budget.spent += 1;
     budget.spent <= limit
+}
+
+/// Whether a frontend may have changed in this tick, so that what is known of it from a packet before is not sure.
+#[inline(always)]
+pub fn has_frontend_changed(now: u32) -> bool {
+    let entry = |index| CHANGES.get(index).copied().unwrap_or(0);
+    let epoch = entry(change::EPOCH);
+    if epoch != entry(change::NOTED) {
+        // In this order: who sees the one sees the other.
+        set_change(change::TICK, now);
+        set_change(change::NOTED, epoch);
+        return true;
+    }
+    entry(change::TICK) == now
+}
+
+#[inline(always)]
+fn set_change(index: u32, value: u32) {
+    if let Some(entry) = CHANGES.get_ptr_mut(index) {
+        // SAFETY: the entry is there; whoever else writes it writes whole words, and none is wrong for long.
+        unsafe { entry.write_volatile(value) };
+    }
 }
 
 /// Counts a verdict.

@@ -145,6 +145,7 @@ pub const MAPS: &[&str] = &[
     "VERDICTS",
     "TRAFFIC",
     "MOVED",
+    "CHANGES",
     "SERVICES",
     "AGENT",
     "PROBLEMS",

@@ -23,7 +23,7 @@ use lb_common::{
     address::{Address, Family, V4, V6},
     tables::{
         AgentState, Device, Endpoint, Frontend, FrontendKey, ProblemText, ServiceRecord, Source,
-        Traffic, VipRange, traffic_index,
+        Traffic, VipRange, change, traffic_index,
     },
 };
 
@@ -53,6 +53,9 @@ pub struct KernelMaps {
     v6: Tables<V6>,
     services: HashMap<MapData, u32, ServiceRecord>,
     traffic: PerCpuArray<MapData, Traffic>,
+    changes: Array<MapData, u32>,
+    /// What `changes` holds of it.
+    epoch: u32,
     agent: Array<MapData, AgentState>,
     problems: Array<MapData, ProblemText>,
     /// What `problems` holds; `None`: what an agent before this one wrote.
@@ -155,6 +158,7 @@ impl KernelMaps {
     /// [`DatapathError::Map`].
     pub fn take(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
         let traffic: PerCpuArray<MapData, Traffic> = typed(ebpf, "TRAFFIC")?;
+        let changes: Array<MapData, u32> = typed(ebpf, "CHANGES")?;
         let cpus = nr_cpus().map_err(|(path, source)| DatapathError::Pin {
             path: path.into(),
             source,
@@ -179,6 +183,10 @@ impl KernelMaps {
                 "SOURCES_V6",
             )?,
             services: typed(ebpf, "SERVICES")?,
+            epoch: changes
+                .get(&change::EPOCH, 0)
+                .map_err(not_ours("CHANGES"))?,
+            changes,
             agent: typed(ebpf, "AGENT")?,
             problems: typed(ebpf, "PROBLEMS")?,
             told: None,
@@ -186,6 +194,12 @@ impl KernelMaps {
             traffic,
             cpus,
         })
+    }
+
+    /// Has datagrams look for their frontends again.
+    fn tell_change(&mut self) -> Result<(), MapError> {
+        self.epoch = self.epoch.wrapping_add(1);
+        self.changes.set(change::EPOCH, self.epoch, 0)
     }
 
     /// Publishes what the agent says of itself.

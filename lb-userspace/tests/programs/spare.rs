@@ -91,7 +91,7 @@ fn emptied(id: u32) -> Option<Emptied> {
         "DEVICES" => hash::<u32, Device>(map),
         "SOURCES_V4" => prefixes::<Source<V4>>(map),
         "SOURCES_V6" => prefixes::<Source<V6>>(map),
-        "SLOTS_V4" | "SLOTS_V6" | "MOVED" => array::<4>(map),
+        "SLOTS_V4" | "SLOTS_V6" | "MOVED" | "CHANGES" => array::<4>(map),
         "ENDPOINTS_V4" => array::<{ size_of::<Endpoint<V4>>() }>(map),
         "ENDPOINTS_V6" => array::<{ size_of::<Endpoint<V6>>() }>(map),
         "RANGES_V4" | "LOCALS_V4" => array::<{ size_of::<VipRange<V4>>() }>(map),

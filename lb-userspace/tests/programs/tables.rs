@@ -12,7 +12,7 @@ use lb_common::{
     address::{Address, Family, V4, V6},
     filter,
     tables::{
-        Affinity, AffinityKey, Endpoint, Frontend, FrontendKey, Source, VipRange,
+        Affinity, AffinityKey, Endpoint, Frontend, FrontendKey, Source, VipRange, change,
         endpoint_generation, endpoint_id, endpoint_index,
     },
 };
@@ -51,6 +51,7 @@ where
 pub struct Tables {
     v4: OneFamily<V4>,
     v6: OneFamily<V6>,
+    changes: Array<MapData, u32>,
 }
 
 /// One family's part of a method.
@@ -74,6 +75,7 @@ impl Tables {
         Self {
             v4: OneFamily::take(object, "V4"),
             v6: OneFamily::take(object, "V6"),
+            changes: typed(object, "CHANGES"),
         }
     }
 
@@ -102,12 +104,20 @@ impl Tables {
             tables.admit(&key);
             tables.frontends.insert(key, frontend, 0).unwrap();
         });
+        self.tell_change();
     }
 
     pub fn remove_frontend(&mut self, vip: SocketAddr, proto: u8) {
         by_family!(self, vip.ip(), tables => {
             tables.frontends.remove(&frontend_key(vip, proto)).unwrap();
         });
+        self.tell_change();
+    }
+
+    /// As the agent does, after frontends have changed.
+    fn tell_change(&mut self) {
+        let epoch = self.changes.get(&change::EPOCH, 0).unwrap();
+        self.changes.set(change::EPOCH, epoch + 1, 0).unwrap();
     }
 
     /// Marks an address as a VIP.

@@ -63,7 +63,8 @@ where
         } = self.tables_mut();
         let written = filter
             .admit(keys.iter().copied())
-            .and_then(|()| batch::update(frontends, &keys, &values));
+            .and_then(|()| batch::update(frontends, &keys, &values))
+            .and_then(|()| self.tell_change());
         written.map_err(failed(Table::Frontends(A::FAMILY)))
     }
 
@@ -76,7 +77,9 @@ where
             let left = batch::read(frontends);
             removed = left.and_then(|left| filter.renew(left.into_iter().map(|(key, _)| key)));
         }
-        removed.map_err(failed(Table::Frontends(A::FAMILY)))
+        removed
+            .and_then(|()| self.tell_change())
+            .map_err(failed(Table::Frontends(A::FAMILY)))
     }
 
     fn write_ranges(&mut self, ranges: &[VipRange<A>]) -> Result<(), MapsError> {
