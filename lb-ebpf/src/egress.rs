@@ -68,7 +68,7 @@ pub fn follow<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>) -> Step<()> 
         packet.flags,
         flow,
         &packet.tuple,
-        &flow.forward_key(&packet.tuple),
+        |flow| flow.forward_key(&packet.tuple),
         Flow::<A>::FIN_ENDPOINT,
     );
     Ok(())

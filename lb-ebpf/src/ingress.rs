@@ -252,7 +252,7 @@ pub fn follow<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>) {
         packet.flags,
         flow,
         &packet.tuple,
-        &flow.reply_key(&packet.tuple),
+        |flow| flow.reply_key(&packet.tuple),
         Flow::<A>::FIN_CLIENT,
     );
 }

@@ -223,7 +223,7 @@ fn to_client<A: Tables>(buff: &mut Buff, packet: &Transport<A>) -> Option<End> {
         packet.flags,
         reply,
         &reply_key,
-        &forward_key,
+        |_| forward_key,
         Flow::<A>::FIN_ENDPOINT,
     );
     let bytes = buff.rewrite(packet, &forward_key.reversed());
