@@ -135,19 +135,20 @@ pub fn find_known<A: Tables>(packet: &Transport<A>, now: u32) -> Step<&'static m
 }
 
 /// Whether a packet of a flow need not look for its frontend: a connection outlives it (rules 53, 77, 78), and what it was for
-/// a datagram in this tick it is for the next.
+/// a datagram or SYN in this tick it is for the next, or for the very one that has just opened the flow.
 #[inline(always)]
 fn is_settled<A: Tables>(packet: &Transport<A>, flow: &Flow<A>, now: u32) -> bool {
     if !is_of_service(flow) {
         return false;
     }
-    if packet.is_udp() {
-        flow.seen == now
-            && maps::has_state::<A>(flow.endpoint, Endpoint::<A>::SERVING)
-            && !maps::has_frontend_changed(now)
+    let is_right = if packet.is_udp() {
+        maps::has_state::<A>(flow.endpoint, Endpoint::<A>::SERVING)
+    } else if packet.is_open() {
+        !is_reopened(packet, flow, now)
     } else {
-        !packet.is_open()
-    }
+        return true;
+    };
+    is_right && flow.seen == now && !maps::has_frontend_changed(now)
 }
 
 /// The frontend of that key, unless it is the node's own processes' alone.

@@ -35,6 +35,7 @@ const RULES: &[Rule] = &[
             "lb-common/src/pieces.rs",
             "lb-common/src/opaque.rs",
             "lb-common/src/join.rs",
+            "lb-common/src/wide.rs",
             // A name of its own, which makes it a global function in the kernel.
             "lb-common/src/crc32c.rs",
             "lb-ebpf/src/",
