@@ -8,7 +8,10 @@
 //! Times are the kernel's own, of runs by BPF_PROG_TEST_RUN on one CPU, in nanoseconds a run. On a machine that others
 //! use as well the fastest of some tries counts; the others were disturbed.
 
+pub mod calls;
 mod control;
+mod costs;
+pub mod counted;
 mod live;
 mod paths;
 mod scale;
