@@ -25,7 +25,8 @@ pub struct Effort {
     pub time: Duration,
 }
 
-const FAMILIES: [(bool, &str); 2] = [(false, "IPv4"), (true, "IPv6")];
+/// Both families: whether it is IPv6, and its name.
+pub const FAMILIES: [(bool, &str); 2] = [(false, "IPv4"), (true, "IPv6")];
 
 fn row(what: String, unit: &str, more_is_better: bool) -> Row {
     Row::new(what, unit, more_is_better)
