@@ -1,7 +1,7 @@
 //! What a packet costs by the way that it goes, beside what an empty program, a lookup and an insert cost in the same
 //! minute.
 
-use std::{net::SocketAddr, thread, time::Instant};
+use std::{net::SocketAddr, thread};
 
 use aya::{
     maps::{PerCpuArray, PerCpuValues},
@@ -40,7 +40,7 @@ const WEB: u32 = 2;
 const STICKY: u32 = 3;
 const EMPTY: u32 = 4;
 /// Entries of the flow tables, as the agent makes them by default.
-const FLOWS: u32 = 262_144;
+pub const FLOWS: u32 = 262_144;
 /// Bytes that make every packet long enough to be restored.
 const PAYLOAD: [u8; 64] = [0x61; 64];
 /// Runs of what is timed alone: fewer than are refused in a tick.
@@ -104,7 +104,7 @@ impl Path {
     }
 
     /// Times it once more; every single packet must have ended as it should.
-    fn time(&mut self, kernel: &mut Kernel, stand: &mut Stand) -> f64 {
+    pub fn time(&mut self, kernel: &mut Kernel, stand: &mut Stand) -> f64 {
         if matches!(self.how, How::Alone(_)) {
             refuse_anew(kernel);
         }
@@ -380,30 +380,4 @@ pub fn measure(rounds: u32, only: &str) -> Value {
     });
     all.extend(of_xdp.join().unwrap().unwrap_or_default());
     json!({"rows": all, "costs": costs::costs()})
-}
-
-/// Runs one path for so many seconds, for a profiler to look at.
-pub fn repeat(seconds: u32, name: &str) -> Value {
-    let sizes = Sizes {
-        flows: FLOWS,
-        ..SMALL
-    };
-    for net in both() {
-        let Some(mut kernel) = Kernel::load_sized(sizes) else {
-            return json!({"rows": []});
-        };
-        let mut stand = Stand::load(FLOWS);
-        for mut path in paths_of_tc(&mut kernel, &net) {
-            if name != format!("{} {}", net.name, path.what) {
-                continue;
-            }
-            open(&mut kernel, &net);
-            let start = Instant::now();
-            while start.elapsed().as_secs() < seconds.into() {
-                path.time(&mut kernel, &mut stand);
-            }
-            return json!({"rows": []});
-        }
-    }
-    json!({"error": format!("no path {name:?}")})
 }

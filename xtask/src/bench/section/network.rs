@@ -136,7 +136,8 @@ pub fn connections(
             .into();
         interleave(&mut rate, grounds, effort.rounds, &mut *tick, |ground| {
             let to = ground.target(v6, LONG);
-            let seen = exchange::requests(ground.client(), to, effort.time)?;
+            // There are several times as many of them.
+            let seen = exchange::requests(ground.client(), to, effort.time / 2)?;
             note(&mut slowest, ground.way, &seen.sorted);
             Ok(seen.per_second())
         })?;

@@ -28,8 +28,8 @@ const GROWTH: f64 = 1.05;
 /// What an agent may take until it has synced, and until it has seen a change.
 const PATIENCE: Duration = Duration::from_secs(600);
 const CHANGE: Duration = Duration::from_secs(2);
-/// How often it is asked.
-const LOOK: Duration = Duration::from_millis(50);
+/// How often it is asked, which takes a while by itself.
+const LOOK: Duration = Duration::from_millis(250);
 const RANGES: &str = "10.96.0.0/12";
 
 /// What the agent came to.
