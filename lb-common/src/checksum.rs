@@ -67,11 +67,11 @@ impl Delta {
         !fold(self.0 + !checksum as u64)
     }
 
-    /// The field after the change, where it holds no checksum but the sum of the pseudo-header (`CHECKSUM_PARTIAL`).
+    /// The same change in 16 bits: for one that is applied more than once, most of the work is done then.
     #[inline(always)]
     #[must_use]
-    pub const fn apply_partial(self, sum: u16) -> u16 {
-        fold(self.0 + sum as u64)
+    pub const fn reduce(self) -> Self {
+        Self(fold(self.0) as u64)
     }
 
     /// [`Self::apply`] for a UDP checksum: 0 on the wire means that there is none (RFC 768) and stays,

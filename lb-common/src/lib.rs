@@ -16,6 +16,7 @@ pub mod address;
 pub mod checksum;
 pub mod crc32c;
 pub mod cursor;
+pub mod filter;
 pub mod flow;
 pub mod former;
 pub mod headers;

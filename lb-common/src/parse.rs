@@ -156,23 +156,24 @@ pub fn parse<A: Ip>(cursor: &Cursor<'_>, l3: u16) -> Option<Packet<A>> {
     {
         return Some(Packet::Piece);
     }
-    let (ports, flags) = match ip.proto {
-        proto::TCP => {
-            let tcp = cursor.get::<Tcp>(ip.payload)?;
-            (tcp.ports.get(), tcp.flags)
+    let flags = match ip.proto {
+        proto::TCP => cursor.get::<Tcp>(ip.payload)?.flags,
+        proto::UDP => {
+            cursor.get::<Udp>(ip.payload)?;
+            0
         }
-        proto::UDP => (cursor.get::<Udp>(ip.payload)?.ports.get(), 0),
         proto::SCTP => {
             let sctp = cursor.get::<Sctp>(ip.payload)?;
             // Its checksum is over as much as the IP header says there is.
             if u32::from(ip.payload + len::<Sctp>()) > ip.end {
                 return None;
             }
-            (sctp.ports.get(), sctp.flags())
+            sctp.flags()
         }
         icmp if icmp == A::ICMP => return Some(Packet::Icmp),
         _ => return None,
     };
+    let ports = cursor.get::<Wide<Ports>>(ip.payload)?.get();
     // Three protocols, whole or not: from here on the verifier follows a packet of any.
     let is_fragment = matches!(ip.fragment, Fragment::First);
     let joined =

@@ -26,7 +26,7 @@ pub enum ChecksumState {
 
 impl ChecksumState {
     /// Told by what the kernel's helper has made of the field for a change of addresses, which it adds to the sum of the
-    /// pseudo-header or takes off a checksum. `None`: both come to the same, once in 65,536 changes.
+    /// pseudo-header or takes off a checksum. `None`: the change is none, as one in 65,536 is, and it tells nothing.
     #[inline(always)]
     pub fn told_by(is_udp: bool, before: u16, after: u16, addresses: Delta) -> Option<Self> {
         let complete = if is_udp {
@@ -34,10 +34,12 @@ impl ChecksumState {
         } else {
             addresses.apply(before)
         };
-        match (after == complete, after == addresses.apply_partial(before)) {
-            (true, false) => Some(Self::Complete),
-            (false, true) => Some(Self::Partial),
-            _ => None,
+        if after == before {
+            None
+        } else if after == complete {
+            Some(Self::Complete)
+        } else {
+            Some(Self::Partial)
         }
     }
 }

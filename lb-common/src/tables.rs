@@ -225,6 +225,21 @@ impl<A: Address> VipRange<A> {
     }
 }
 
+/// Entries of `CHANGES`, by which a datagram knows that its frontend is what it was for the one before, without a lookup.
+///
+/// A flow's first packet in a tick looks; those after it need not, unless a frontend has changed in that tick. The agent
+/// does not know the flow clock: it counts, and the first packet that sees another count notes the tick.
+pub mod change {
+    /// How often the agent has written frontends; added to after it has.
+    pub const EPOCH: u32 = 0;
+    /// The count that packets have seen last.
+    pub const NOTED: u32 = 1;
+    /// The tick in which they did.
+    pub const TICK: u32 = 2;
+    /// How many entries there are.
+    pub const ENTRIES: u32 = 3;
+}
+
 /// Number of entries of `RANGES_V4` and `RANGES_V6`.
 pub const VIP_RANGES: u32 = 8;
 

@@ -88,7 +88,9 @@ pub fn translate<A: Ip>(
         src: packet.tuple.sport,
         dst: packet.tuple.dport,
     };
-    let addresses = Delta::new().replace_words(to.old_peer(&packet.tuple).words(), to.peer.words());
+    let addresses = Delta::new()
+        .replace_words(to.old_peer(&packet.tuple).words(), to.peer.words())
+        .reduce();
     A::set_address(cursor, packet.l3, to.side, to.peer, addresses)?;
     let ports = set_ports(cursor, packet.l4, old, to.ports())?;
     Some(Change { addresses, ports })

@@ -12,6 +12,7 @@ use crate::{
     maps::{self, Tables},
     open,
     skb::Skb,
+    vips,
 };
 
 /// A packet that begins a flow with a frontend; `is_taken`: its own source port is another connection's.
@@ -30,8 +31,11 @@ pub fn run<A: Tables>(skb: &mut Skb, l3: u16, is_taken: bool) -> Exit {
 fn begin<A: Tables>(skb: &Skb, packet: &Transport<A>, is_taken: bool) -> Step<()> {
     let tuple = &packet.tuple;
     let key = FrontendKey::new(tuple.dst, tuple.dport, tuple.protocol());
-    // It was there a moment ago.
-    let frontend = maps::find_frontend(&key).ok_or(Exit::NotOurs)?;
+    let Some(frontend) = maps::find_frontend(&key) else {
+        // A connection that outlived it has lost its tuple: where nothing is served, it cannot begin anew.
+        vips::refuse_address(&tuple.dst)?;
+        return Err(Exit::NotOurs);
+    };
     let client = open::Client {
         ifindex: skb.ifindex(),
         now: config::now(),

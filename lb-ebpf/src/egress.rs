@@ -23,7 +23,7 @@ use crate::{
 #[inline(never)]
 pub fn run<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
     match parse::<A>(&skb.cursor(), l3) {
-        Some(Packet::Transport(packet)) => end(to_client(skb, &packet)),
+        Some(Packet::Transport(packet)) => end(to_client(skb, &packet)).settle(skb, false),
         Some(Packet::Icmp) => Exit::Icmp,
         Some(Packet::Piece) => Exit::Piece,
         None => Exit::NotOurs,
@@ -68,7 +68,7 @@ pub fn follow<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>) -> Step<()> 
         packet.flags,
         flow,
         &packet.tuple,
-        &flow.forward_key(&packet.tuple),
+        |flow| flow.forward_key(&packet.tuple),
         Flow::<A>::FIN_ENDPOINT,
     );
     Ok(())

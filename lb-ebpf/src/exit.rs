@@ -1,6 +1,8 @@
 //! How a packet's way through the datapath ends.
 
-use lb_common::verdict::Verdict;
+use lb_common::verdict::{Action, Verdict};
+
+use crate::{maps, skb::Skb};
 
 /// Why the way of a packet ended early.
 #[derive(Clone, Copy)]
@@ -19,6 +21,12 @@ pub enum Exit {
     Echoed,
     /// It is addressed to no frontend, but to what may be a VIP, and takes the way of [`crate::vips`].
     Vip,
+    /// It has been translated and counted, and goes on where it was going.
+    Passed,
+    /// Likewise, and leaves by another device at once.
+    Sent,
+    /// It is addressed to no frontend.
+    NoFrontend,
     /// Its flow begins here: on ingress it takes the way of [`crate::begin`], on egress that of [`crate::snat`].
     Open,
     /// Likewise, and its own source port is another connection's.
@@ -37,6 +45,33 @@ impl From<Verdict> for Exit {
     #[inline(always)]
     fn from(verdict: Verdict) -> Self {
         Self::Counted(verdict)
+    }
+}
+
+impl Exit {
+    /// Whether nothing is left to be done.
+    #[inline(always)]
+    pub const fn is_end(self) -> bool {
+        matches!(self, Self::NotOurs | Self::Passed | Self::Sent)
+    }
+
+    /// Counts a packet that is done with here and now, as nearly all are: what is left are rare ways, whose ends are joined
+    /// and counted in one place.
+    #[inline(always)]
+    pub fn settle(self, skb: &mut Skb, is_ingress: bool) -> Self {
+        match self {
+            Self::SentToEndpoint => maps::count(Verdict::Dnat),
+            Self::SentToClient => maps::count(Verdict::RevNat),
+            Self::Counted(verdict) if matches!(verdict.action(), Action::Pass) => {
+                maps::count(verdict);
+                if is_ingress {
+                    skb.set_done();
+                }
+                return Self::Passed;
+            }
+            other => return other,
+        }
+        Self::Sent
     }
 }
 

@@ -1,8 +1,8 @@
 //! Packets that enter by a device: from a client to a VIP (DNAT).
 //!
-//! An established packet pays one frontend lookup and one flow lookup; a packet that is none of ours
-//! pays the first only, or a SYN both (see `moved`). The endpoint's entry in an array costs nothing beside
-//! that: a flow whose endpoint has left is recognised here, and nobody scans the flow table for it.
+//! A packet of a known flow pays one lookup, its flow's (a datagram one more in each tick); a packet that is none of ours pays
+//! none (`lb_common::filter`), or a SYN one (see `moved`). The endpoint's entry in an array costs nothing
+//! beside that: a flow whose endpoint has left is recognised here, and nobody scans the flow table for it.
 
 use lb_common::{
     flow::{Flow, is_past},
@@ -27,7 +27,7 @@ use crate::{
 #[inline(never)]
 pub fn run<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
     match parse::<A>(&skb.cursor(), l3) {
-        Some(Packet::Transport(packet)) => end(to_endpoint(skb, &packet)),
+        Some(Packet::Transport(packet)) => end(to_endpoint(skb, &packet)).settle(skb, true),
         Some(Packet::Icmp) => Exit::Icmp,
         Some(Packet::Piece) => Exit::Piece,
         None => Exit::NotOurs,
@@ -36,11 +36,8 @@ pub fn run<A: Tables>(skb: &mut Skb, l3: u16) -> Exit {
 
 #[inline(always)]
 fn to_endpoint<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<Verdict> {
-    let tuple = &packet.tuple;
-    let key = FrontendKey::new(tuple.dst, tuple.dport, tuple.protocol());
-    let flow = match maps::find_frontend(&key) {
-        Some(frontend) if frontend.flags & Frontend::HOST_ONLY == 0 => {
-            let flow = find_known(packet, frontend, config::now())?;
+    let flow = match find_known(packet, config::now()) {
+        Ok(flow) => {
             if flow.flags & Flow::<A>::L2_PENDING != 0 {
                 if config::skips_stack() && flow.flags & Flow::<A>::FAST != 0 {
                     fast::refresh(skb, packet, flow);
@@ -50,7 +47,8 @@ fn to_endpoint<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<Verdict>
             }
             flow
         }
-        _ => find_other(skb, packet)?,
+        Err(Exit::NoFrontend) => find_other(skb, packet)?,
+        Err(exit) => return Err(exit),
     };
     forward(skb, packet, flow)
 }
@@ -76,7 +74,7 @@ fn find_other<A: Tables>(skb: &mut Skb, packet: &Transport<A>) -> Step<&'static 
     if vips::may_be_node_port(packet) {
         return Err(Exit::Vip);
     }
-    if !packet.is_tcp() {
+    if !packet.is_tcp() || !moved::may_concern(packet) {
         return Err(Exit::NotOurs);
     }
     moved::ensure_flow(packet)?;
@@ -113,17 +111,19 @@ pub fn leave<A: Tables>(skb: &mut Skb, l3: u16, flow: &Flow<A>, verdict: Verdict
     Ok(verdict)
 }
 
-/// The flow of a packet that is addressed to `frontend`, if it does not begin one.
+/// The flow of a packet that is addressed to a frontend, if it does not begin one.
 #[inline(always)]
-pub fn find_known<A: Tables>(
-    packet: &Transport<A>,
-    frontend: &Frontend,
-    now: u32,
-) -> Step<&'static mut Flow<A>> {
-    let Some(flow) = maps::find_flow(&packet.tuple) else {
+pub fn find_known<A: Tables>(packet: &Transport<A>, now: u32) -> Step<&'static mut Flow<A>> {
+    let tuple = &packet.tuple;
+    let key = FrontendKey::new(tuple.dst, tuple.dport, tuple.protocol());
+    if !maps::may_be_frontend(&key) {
+        return Err(Exit::NoFrontend);
+    }
+    let Some(flow) = maps::find_flow(tuple) else {
+        find_frontend(&key)?;
         return Err(Exit::Open);
     };
-    if is_over(packet, flow, frontend, now) {
+    if !is_settled(packet, flow, now) && is_over(packet, flow, find_frontend(&key)?, now) {
         return Err(if flow.flags & Flow::<A>::TAKEN == 0 {
             Exit::Open
         } else {
@@ -132,6 +132,31 @@ pub fn find_known<A: Tables>(
     }
     go_on(packet, flow, now)?;
     Ok(flow)
+}
+
+/// Whether a packet of a flow need not look for its frontend: a connection outlives it (rules 53, 77, 78), and what it was for
+/// a datagram in this tick it is for the next.
+#[inline(always)]
+fn is_settled<A: Tables>(packet: &Transport<A>, flow: &Flow<A>, now: u32) -> bool {
+    if !is_of_service(flow) {
+        return false;
+    }
+    if packet.is_udp() {
+        flow.seen == now
+            && maps::has_state::<A>(flow.endpoint, Endpoint::<A>::SERVING)
+            && !maps::has_frontend_changed(now)
+    } else {
+        !packet.is_open()
+    }
+}
+
+/// The frontend of that key, unless it is the node's own processes' alone.
+#[inline(always)]
+fn find_frontend<A: Tables>(key: &FrontendKey<A>) -> Step<&'static Frontend> {
+    match maps::find_frontend(key) {
+        Some(frontend) if frontend.flags & Frontend::HOST_ONLY == 0 => Ok(frontend),
+        _ => Err(Exit::NoFrontend),
+    }
 }
 
 /// A further packet of a flow, unless that has to begin anew.
@@ -227,7 +252,7 @@ pub fn follow<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>) {
         packet.flags,
         flow,
         &packet.tuple,
-        &flow.reply_key(&packet.tuple),
+        |flow| flow.reply_key(&packet.tuple),
         Flow::<A>::FIN_CLIENT,
     );
 }

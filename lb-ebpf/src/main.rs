@@ -117,8 +117,11 @@ trait Hook {
         if is_noted {
             switch::bring::<A>();
         }
-        let exit = join_ways(Self::run::<A>(skb, l3));
-        let exit = Self::run_rare::<A>(skb, l3, exit);
+        let exit = Self::run::<A>(skb, l3);
+        if exit.is_end() && !is_noted {
+            return exit;
+        }
+        let exit = Self::run_rare::<A>(skb, l3, join_ways(exit));
         if is_noted {
             switch::give_back::<A>();
         }
@@ -221,6 +224,7 @@ fn enter<H: Hook, const IS_ETHERNET: bool>(ctx: TcContext) -> i32 {
         _ => return TC_ACT_UNSPEC,
     };
     let verdict = match exit {
+        Exit::Sent => return TC_ACT_REDIRECT,
         Exit::Counted(verdict) => verdict,
         Exit::SentToEndpoint => Verdict::Dnat,
         Exit::SentToClient => Verdict::RevNat,

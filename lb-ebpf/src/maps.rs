@@ -14,6 +14,7 @@ use aya_ebpf::{
 };
 use lb_common::{
     address::{V4, V6},
+    filter,
     flow::{
         Flow, FlowKey,
         stats::{Churn, FlowStats, family_index},
@@ -22,7 +23,7 @@ use lb_common::{
     tables::{
         self, Affinity, AffinityKey, AgentState, Device, Endpoint, Frontend, FrontendKey,
         LOCAL_RANGES, ProblemText, ServiceRecord, Socket, SocketKey, Source, Traffic, VIP_RANGES,
-        VipRange, endpoint_index,
+        VipRange, change, endpoint_index,
     },
     verdict::{VERDICT_COUNT, Verdict},
 };
@@ -31,6 +32,11 @@ use lb_common::{
 static FRONTENDS_V4: HashMap<FrontendKey<V4>, Frontend> = HashMap::with_max_entries(1024, 0);
 #[map]
 static FRONTENDS_V6: HashMap<FrontendKey<V6>, Frontend> = HashMap::with_max_entries(1024, 0);
+/// See [`filter`].
+#[map]
+static FILTER_V4: Array<u64> = Array::with_max_entries(filter::FILTER_WORDS, 0);
+#[map]
+static FILTER_V6: Array<u64> = Array::with_max_entries(filter::FILTER_WORDS, 0);
 /// Ids of endpoints, side by side for each service port.
 #[map]
 static SLOTS_V4: Array<u32> = Array::with_max_entries(1024, 0);
@@ -90,6 +96,9 @@ static TRAFFIC: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(1024, 0);
 /// never). As long as there is none, packets without a service skip the search for such a flow.
 #[map]
 static MOVED: Array<u32> = Array::with_max_entries(1, 0);
+/// Whether frontends have changed, see [`tables::change`].
+#[map]
+static CHANGES: Array<u32> = Array::with_max_entries(tables::change::ENTRIES, 0);
 /// How many refusals this CPU has answered in which tick (one entry).
 #[map]
 static REJECTS: PerCpuArray<Budget> = PerCpuArray::with_max_entries(1, 0);
@@ -127,6 +136,7 @@ const EBUSY: i32 = -16;
 /// The tables of one family.
 pub trait Tables: former::FormerTables {
     fn frontends() -> &'static HashMap<FrontendKey<Self>, Frontend>;
+    fn filter() -> &'static Array<u64>;
     fn slots() -> &'static Array<u32>;
     fn endpoints() -> &'static Array<Endpoint<Self>>;
     fn ranges() -> &'static Array<VipRange<Self>>;
@@ -144,6 +154,10 @@ impl Tables for V4 {
     #[inline(always)]
     fn frontends() -> &'static HashMap<FrontendKey<Self>, Frontend> {
         &FRONTENDS_V4
+    }
+    #[inline(always)]
+    fn filter() -> &'static Array<u64> {
+        &FILTER_V4
     }
     #[inline(always)]
     fn slots() -> &'static Array<u32> {
@@ -193,6 +207,10 @@ impl Tables for V6 {
         &FRONTENDS_V6
     }
     #[inline(always)]
+    fn filter() -> &'static Array<u64> {
+        &FILTER_V6
+    }
+    #[inline(always)]
     fn slots() -> &'static Array<u32> {
         &SLOTS_V6
     }
@@ -234,7 +252,14 @@ impl Tables for V6 {
     }
 }
 
-/// The frontend that a packet is addressed to: the one lookup every packet pays.
+/// Whether there may be such a frontend: nearly always right, and no lookup.
+#[inline(always)]
+pub fn may_be_frontend<A: Tables>(key: &FrontendKey<A>) -> bool {
+    let (word, bit) = filter::place(key);
+    A::filter().get(word).is_some_and(|word| word & bit != 0)
+}
+
+/// The frontend that a packet is addressed to. The filter is to be asked first.
 #[inline(always)]
 pub fn find_frontend<A: Tables>(key: &FrontendKey<A>) -> Option<&'static Frontend> {
     // SAFETY: the agent never writes a value in place, it replaces the element; the old one stays
@@ -514,6 +539,28 @@ pub fn take_reject(now: u32, limit: u32) -> bool {
     }
     budget.spent += 1;
     budget.spent <= limit
+}
+
+/// Whether a frontend may have changed in this tick, so that what is known of it from a packet before is not sure.
+#[inline(always)]
+pub fn has_frontend_changed(now: u32) -> bool {
+    let entry = |index| CHANGES.get(index).copied().unwrap_or(0);
+    let epoch = entry(change::EPOCH);
+    if epoch != entry(change::NOTED) {
+        // In this order: who sees the one sees the other.
+        set_change(change::TICK, now);
+        set_change(change::NOTED, epoch);
+        return true;
+    }
+    entry(change::TICK) == now
+}
+
+#[inline(always)]
+fn set_change(index: u32, value: u32) {
+    if let Some(entry) = CHANGES.get_ptr_mut(index) {
+        // SAFETY: the entry is there; whoever else writes it writes whole words, and none is wrong for long.
+        unsafe { entry.write_volatile(value) };
+    }
 }
 
 /// Counts a verdict.

@@ -19,6 +19,12 @@ use crate::{
     open, twin,
 };
 
+/// Whether a segment that is addressed to no frontend is to be looked at: nearly none is, and need not be called for.
+#[inline(always)]
+pub fn may_concern<A: Tables>(packet: &Transport<A>) -> bool {
+    packet.is_open() || maps::last_moved() != 0 || maps::former::has_flows::<A>()
+}
+
 /// A segment from a client that is addressed to no frontend: makes sure that there is a flow for it if
 /// it has to be moved; else it is none of ours.
 #[inline(never)]

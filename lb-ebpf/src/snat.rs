@@ -93,7 +93,7 @@ pub fn go_out<A: Tables>(tuple: &FlowKey<A>, segment: u8, flow: &mut Flow<A>) ->
         return Err(Exit::Open);
     }
     let undo = flow.undo_key(tuple);
-    twin::note(segment, flow, tuple, &undo, Flow::<A>::FIN_CLIENT);
+    twin::note(segment, flow, tuple, |_| undo, Flow::<A>::FIN_CLIENT);
     Ok(())
 }
 
@@ -221,7 +221,7 @@ pub fn go_back<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>) -> Result<(
         packet.flags,
         flow,
         &packet.tuple,
-        &flow.snat_key(&packet.tuple),
+        |flow| flow.snat_key(&packet.tuple),
         Flow::<A>::FIN_ENDPOINT,
     );
     Ok(())

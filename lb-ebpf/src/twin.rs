@@ -79,7 +79,7 @@ pub fn ensure_reply<A: Tables>(packet: &Transport<A>, flow: &mut Flow<A>, now: u
     }
 }
 
-/// Notes in both entries, this one, which is `tuple`'s, and that of the key `other`, what a `segment` says about the flow's
+/// Notes in both entries, this one, which is `tuple`'s, and that of the key that `other` makes, what a `segment` says about the flow's
 /// [state](lb_common::flow::state): that its side, which the flag `fin` stands for, has spoken for the first time, or
 /// ends the connection.
 #[inline(always)]
@@ -87,12 +87,14 @@ pub fn note<A: Tables>(
     segment: u8,
     flow: &mut Flow<A>,
     tuple: &FlowKey<A>,
-    other: &FlowKey<A>,
+    other: impl FnOnce(&Flow<A>) -> FlowKey<A>,
     fin: u16,
 ) {
     let is_news = flow.flags & spoken::<A>(segment, fin) != spoken::<A>(segment, fin);
     if is_news || segment & (Tcp::FIN | Tcp::RST) != 0 {
-        note_in(segment, flow, tuple, other, fin);
+        // Made here: nearly no packet has anything to say.
+        let other = other(flow);
+        note_in(segment, flow, tuple, &other, fin);
     }
 }
 

@@ -22,7 +22,7 @@ use lb_common::{
     join::join_ways,
     opaque::opaque_pointer,
     parse::{Packet, Transport, parse, parse_l2},
-    tables::{Device, Endpoint, Frontend, FrontendKey},
+    tables::{Device, Endpoint, FrontendKey},
     translate::{is_complete, rewrite},
     verdict::Verdict,
 };
@@ -141,39 +141,26 @@ fn is_mendable<A: Tables>(buff: &mut Buff, packet: &Transport<A>) -> bool {
     is_complete(&buff.cursor(), packet) == Some(true)
 }
 
-#[inline(always)]
-fn frontend_of<A: Tables>(packet: &Transport<A>) -> Option<&'static Frontend> {
-    let tuple = &packet.tuple;
-    maps::find_frontend(&FrontendKey::new(tuple.dst, tuple.dport, tuple.protocol()))
-}
-
 /// Sends a packet on if its flow is known.
 #[inline(never)]
 fn known<A: Tables>(buff: &mut Buff) -> End {
     let Some(packet) = read::<A>(buff) else {
         return End::Pass;
     };
-    match frontend_of(&packet) {
-        Some(frontend) => to_endpoint(buff, &packet, frontend),
-        None if snat::may_be_answer(&packet) => End::Answer,
-        None => End::Pass,
+    match ingress::find_known(&packet, config::now()) {
+        Ok(flow) => to_endpoint(buff, &packet, flow),
+        Err(Exit::NoFrontend) if snat::may_be_answer(&packet) => End::Answer,
+        Err(Exit::Open) => End::Open,
+        Err(Exit::OpenElsewhere) => End::OpenElsewhere,
+        // TC comes to the same.
+        _ => End::Pass,
     }
 }
 
 /// From a client to an endpoint on another node.
 #[inline(always)]
-fn to_endpoint<A: Tables>(buff: &mut Buff, packet: &Transport<A>, frontend: &Frontend) -> End {
+fn to_endpoint<A: Tables>(buff: &mut Buff, packet: &Transport<A>, flow: &Flow<A>) -> End {
     let tuple = &packet.tuple;
-    if frontend.flags & Frontend::HOST_ONLY != 0 {
-        return End::Pass;
-    }
-    let flow = match ingress::find_known(packet, frontend, config::now()) {
-        Ok(flow) => flow,
-        Err(Exit::Open) => return End::Open,
-        Err(Exit::OpenElsewhere) => return End::OpenElsewhere,
-        // TC comes to the same.
-        Err(_) => return End::Pass,
-    };
     if flow.flags & Flow::<A>::XDP == 0 {
         return End::Pass;
     }
@@ -236,7 +223,7 @@ fn to_client<A: Tables>(buff: &mut Buff, packet: &Transport<A>) -> Option<End> {
         packet.flags,
         reply,
         &reply_key,
-        &forward_key,
+        |_| forward_key,
         Flow::<A>::FIN_ENDPOINT,
     );
     let bytes = buff.rewrite(packet, &forward_key.reversed());
@@ -258,7 +245,9 @@ fn begin<A: Tables>(buff: &mut Buff, is_taken: bool) -> End {
     if !is_mendable(buff, &packet) {
         return End::Pass;
     }
-    let Some(frontend) = frontend_of(&packet) else {
+    let tuple = &packet.tuple;
+    let key = FrontendKey::new(tuple.dst, tuple.dport, tuple.protocol());
+    let Some(frontend) = maps::find_frontend(&key) else {
         return End::Pass;
     };
     let client = Client {

@@ -35,7 +35,12 @@ pub enum Occasion {
 #[inline(always)]
 pub fn run<A: Tables>(asked: &SocketKey<A>, occasion: Occasion) -> Step<(A, u16)> {
     let key = FrontendKey::new(asked.addr, asked.port, asked.proto);
-    let Some(frontend) = maps::find_frontend(&key) else {
+    let frontend = if maps::may_be_frontend(&key) {
+        maps::find_frontend(&key)
+    } else {
+        None
+    };
+    let Some(frontend) = frontend else {
         if vips::may_be(&asked.addr) {
             vips::refuse_address(&asked.addr)?;
         }

@@ -118,6 +118,8 @@ impl Default for Settings {
 pub const MAPS: &[&str] = &[
     "FRONTENDS_V4",
     "FRONTENDS_V6",
+    "FILTER_V4",
+    "FILTER_V6",
     "SLOTS_V4",
     "SLOTS_V6",
     "ENDPOINTS_V4",
@@ -143,6 +145,7 @@ pub const MAPS: &[&str] = &[
     "VERDICTS",
     "TRAFFIC",
     "MOVED",
+    "CHANGES",
     "SERVICES",
     "AGENT",
     "PROBLEMS",

@@ -3,9 +3,12 @@
 //! What belongs to a family is in `family`; here is what they share, and what the agent writes besides.
 
 mod family;
+mod filter;
 mod locals;
 
 pub use self::locals::LocalsMap;
+
+use self::filter::Filter;
 
 pub(super) use self::family::read_sources;
 
@@ -20,7 +23,7 @@ use lb_common::{
     address::{Address, Family, V4, V6},
     tables::{
         AgentState, Device, Endpoint, Frontend, FrontendKey, ProblemText, ServiceRecord, Source,
-        Traffic, VipRange, traffic_index,
+        Traffic, VipRange, change, traffic_index,
     },
 };
 
@@ -36,6 +39,7 @@ where
     Source<A>: Pod,
 {
     frontends: HashMap<MapData, FrontendKey<A>, Frontend>,
+    filter: Filter,
     slots: Array<MapData, u32>,
     endpoints: Array<MapData, Endpoint<A>>,
     ranges: Array<MapData, VipRange<A>>,
@@ -49,6 +53,9 @@ pub struct KernelMaps {
     v6: Tables<V6>,
     services: HashMap<MapData, u32, ServiceRecord>,
     traffic: PerCpuArray<MapData, Traffic>,
+    changes: Array<MapData, u32>,
+    /// What `changes` holds of it.
+    epoch: u32,
     agent: Array<MapData, AgentState>,
     problems: Array<MapData, ProblemText>,
     /// What `problems` holds; `None`: what an agent before this one wrote.
@@ -94,6 +101,7 @@ where
     fn take(
         ebpf: &mut Ebpf,
         frontends: &'static str,
+        filter: &'static str,
         slots: &'static str,
         endpoints: &'static str,
         ranges: &'static str,
@@ -105,8 +113,17 @@ where
             Map::LpmTrie(trie) => trie.info().map_err(not_ours(sources))?.max_entries(),
             _ => 0,
         };
+        let table = typed(ebpf, frontends)?;
+        let name = filter;
+        let mut filter = Filter::take(typed(ebpf, name)?).map_err(not_ours(name))?;
+        // Whoever wrote the frontends may not have known of it.
+        let keys = batch::read(&table).map_err(not_ours(frontends))?;
+        filter
+            .renew(keys.into_iter().map(|(key, _)| key))
+            .map_err(not_ours(frontends))?;
         Ok(Self {
-            frontends: typed(ebpf, frontends)?,
+            frontends: table,
+            filter,
             slots: typed(ebpf, slots)?,
             endpoints: typed(ebpf, endpoints)?,
             ranges: typed(ebpf, ranges)?,
@@ -141,6 +158,7 @@ impl KernelMaps {
     /// [`DatapathError::Map`].
     pub fn take(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
         let traffic: PerCpuArray<MapData, Traffic> = typed(ebpf, "TRAFFIC")?;
+        let changes: Array<MapData, u32> = typed(ebpf, "CHANGES")?;
         let cpus = nr_cpus().map_err(|(path, source)| DatapathError::Pin {
             path: path.into(),
             source,
@@ -149,6 +167,7 @@ impl KernelMaps {
             v4: Tables::take(
                 ebpf,
                 "FRONTENDS_V4",
+                "FILTER_V4",
                 "SLOTS_V4",
                 "ENDPOINTS_V4",
                 "RANGES_V4",
@@ -157,12 +176,17 @@ impl KernelMaps {
             v6: Tables::take(
                 ebpf,
                 "FRONTENDS_V6",
+                "FILTER_V6",
                 "SLOTS_V6",
                 "ENDPOINTS_V6",
                 "RANGES_V6",
                 "SOURCES_V6",
             )?,
             services: typed(ebpf, "SERVICES")?,
+            epoch: changes
+                .get(&change::EPOCH, 0)
+                .map_err(not_ours("CHANGES"))?,
+            changes,
             agent: typed(ebpf, "AGENT")?,
             problems: typed(ebpf, "PROBLEMS")?,
             told: None,
@@ -170,6 +194,12 @@ impl KernelMaps {
             traffic,
             cpus,
         })
+    }
+
+    /// Has datagrams look for their frontends again.
+    fn tell_change(&mut self) -> Result<(), MapError> {
+        self.epoch = self.epoch.wrapping_add(1);
+        self.changes.set(change::EPOCH, self.epoch, 0)
     }
 
     /// Publishes what the agent says of itself.

@@ -81,6 +81,7 @@ fn emptied(id: u32) -> Option<Emptied> {
     Some(match &*name {
         "FRONTENDS_V4" => hash::<FrontendKey<V4>, Frontend>(map),
         "FRONTENDS_V6" => hash::<FrontendKey<V6>, Frontend>(map),
+        "FILTER_V4" | "FILTER_V6" => array::<8>(map),
         "AFFINITY_V4" => hash::<AffinityKey<V4>, Affinity>(map),
         "AFFINITY_V6" => hash::<AffinityKey<V6>, Affinity>(map),
         "FLOWS_V4" => hash::<FlowKey<V4>, Flow<V4>>(map),
@@ -90,7 +91,7 @@ fn emptied(id: u32) -> Option<Emptied> {
         "DEVICES" => hash::<u32, Device>(map),
         "SOURCES_V4" => prefixes::<Source<V4>>(map),
         "SOURCES_V6" => prefixes::<Source<V6>>(map),
-        "SLOTS_V4" | "SLOTS_V6" | "MOVED" => array::<4>(map),
+        "SLOTS_V4" | "SLOTS_V6" | "MOVED" | "CHANGES" => array::<4>(map),
         "ENDPOINTS_V4" => array::<{ size_of::<Endpoint<V4>>() }>(map),
         "ENDPOINTS_V6" => array::<{ size_of::<Endpoint<V6>>() }>(map),
         "RANGES_V4" | "LOCALS_V4" => array::<{ size_of::<VipRange<V4>>() }>(map),

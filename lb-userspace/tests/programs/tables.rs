@@ -10,8 +10,9 @@ use aya::{
 use duolb::datapath::Object;
 use lb_common::{
     address::{Address, Family, V4, V6},
+    filter,
     tables::{
-        Affinity, AffinityKey, Endpoint, Frontend, FrontendKey, Source, VipRange,
+        Affinity, AffinityKey, Endpoint, Frontend, FrontendKey, Source, VipRange, change,
         endpoint_generation, endpoint_id, endpoint_index,
     },
 };
@@ -35,6 +36,7 @@ where
     AffinityKey<A>: Pod,
 {
     frontends: HashMap<MapData, FrontendKey<A>, Frontend>,
+    filter: Array<MapData, u64>,
     slots: Array<MapData, u32>,
     endpoints: Array<MapData, Endpoint<A>>,
     ranges: Array<MapData, VipRange<A>>,
@@ -49,6 +51,7 @@ where
 pub struct Tables {
     v4: OneFamily<V4>,
     v6: OneFamily<V6>,
+    changes: Array<MapData, u32>,
 }
 
 /// One family's part of a method.
@@ -72,6 +75,7 @@ impl Tables {
         Self {
             v4: OneFamily::take(object, "V4"),
             v6: OneFamily::take(object, "V6"),
+            changes: typed(object, "CHANGES"),
         }
     }
 
@@ -97,14 +101,23 @@ impl Tables {
     pub fn put_frontend(&mut self, vip: SocketAddr, proto: u8, frontend: &Frontend) {
         by_family!(self, vip.ip(), tables => {
             let key = frontend_key(vip, proto);
+            tables.admit(&key);
             tables.frontends.insert(key, frontend, 0).unwrap();
         });
+        self.tell_change();
     }
 
     pub fn remove_frontend(&mut self, vip: SocketAddr, proto: u8) {
         by_family!(self, vip.ip(), tables => {
             tables.frontends.remove(&frontend_key(vip, proto)).unwrap();
         });
+        self.tell_change();
+    }
+
+    /// As the agent does, after frontends have changed.
+    fn tell_change(&mut self) {
+        let epoch = self.changes.get(&change::EPOCH, 0).unwrap();
+        self.changes.set(change::EPOCH, epoch + 1, 0).unwrap();
     }
 
     /// Marks an address as a VIP.
@@ -223,6 +236,7 @@ where
     fn take(object: &mut Object, family: &str) -> Self {
         Self {
             frontends: typed(object, &format!("FRONTENDS_{family}")),
+            filter: typed(object, &format!("FILTER_{family}")),
             slots: typed(object, &format!("SLOTS_{family}")),
             endpoints: typed(object, &format!("ENDPOINTS_{family}")),
             ranges: typed(object, &format!("RANGES_{family}")),
@@ -232,6 +246,13 @@ where
             slot_count: 0,
             endpoint_count: 0,
         }
+    }
+
+    /// Has packets look for a frontend.
+    fn admit(&mut self, key: &FrontendKey<A>) {
+        let (index, bit) = filter::place(key);
+        let word = self.filter.get(&index, 0).unwrap();
+        self.filter.set(index, word | bit, 0).unwrap();
     }
 
     fn write_slots(&mut self, service: u32, endpoints: &[SocketAddr]) -> u32 {

@@ -53,21 +53,33 @@ where
     }
 
     fn put_frontend(&mut self, key: &FrontendKey<A>, value: &Frontend) -> Result<(), MapsError> {
-        let frontends = &mut self.tables_mut().frontends;
-        frontends
-            .insert(key, value, 0)
-            .map_err(failed(Table::Frontends(A::FAMILY)))
+        self.put_frontends(&[(*key, *value)])
     }
 
     fn put_frontends(&mut self, entries: &[(FrontendKey<A>, Frontend)]) -> Result<(), MapsError> {
         let (keys, values): (Vec<_>, Vec<_>) = entries.iter().copied().unzip();
-        batch::update(&mut self.tables_mut().frontends, &keys, &values)
-            .map_err(failed(Table::Frontends(A::FAMILY)))
+        let Tables {
+            frontends, filter, ..
+        } = self.tables_mut();
+        let written = filter
+            .admit(keys.iter().copied())
+            .and_then(|()| batch::update(frontends, &keys, &values))
+            .and_then(|()| self.tell_change());
+        written.map_err(failed(Table::Frontends(A::FAMILY)))
     }
 
     fn remove_frontend(&mut self, key: &FrontendKey<A>) -> Result<(), MapsError> {
-        let frontends = &mut self.tables_mut().frontends;
-        absent_is_fine(frontends.remove(key)).map_err(failed(Table::Frontends(A::FAMILY)))
+        let Tables {
+            frontends, filter, ..
+        } = self.tables_mut();
+        let mut removed = absent_is_fine(frontends.remove(key));
+        if removed.is_ok() && filter.note_removed() {
+            let left = batch::read(frontends);
+            removed = left.and_then(|left| filter.renew(left.into_iter().map(|(key, _)| key)));
+        }
+        removed
+            .and_then(|()| self.tell_change())
+            .map_err(failed(Table::Frontends(A::FAMILY)))
     }
 
     fn write_ranges(&mut self, ranges: &[VipRange<A>]) -> Result<(), MapsError> {
