@@ -1,6 +1,6 @@
 //! What a packet calls the kernel for by the way that it goes: the same packets that `paths` times, one at a time.
 
-use std::{collections::BTreeMap, thread};
+use std::{collections::BTreeMap, thread, time::Duration};
 
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use duolb::datapath::{features::Features, object::XDP_PROGRAM};
@@ -18,6 +18,8 @@ use crate::{
 
 /// How often each packet goes; the least counts.
 const TRIES: u32 = 8;
+/// More than a tick of the flow clock: datagrams look for their frontends as long as those have changed in this one.
+const TICK: Duration = Duration::from_secs(2);
 
 /// By the path, with its family: the calls of each packet. `None`, saying why, if they cannot be counted here.
 pub fn count() -> Option<BTreeMap<String, Calls>> {
@@ -26,7 +28,10 @@ pub fn count() -> Option<BTreeMap<String, Calls>> {
     let counters = Counters::start()?;
     for net in both() {
         let mut kernel = Kernel::load()?;
-        for path in paths_of_tc(&mut kernel, &net) {
+        let paths = paths_of_tc(&mut kernel, &net);
+        open(&mut kernel, &net);
+        thread::sleep(TICK);
+        for path in paths {
             open(&mut kernel, &net);
             all.extend(count_path(&mut kernel, &counters, &net, &path));
         }
@@ -42,7 +47,9 @@ pub fn count() -> Option<BTreeMap<String, Calls>> {
         let mut kernel = xdp::load()?;
         let mut all = BTreeMap::new();
         for net in both() {
-            for path in paths_of_xdp(&mut kernel, &net) {
+            let paths = paths_of_xdp(&mut kernel, &net);
+            thread::sleep(TICK);
+            for path in paths {
                 all.extend(count_path(&mut kernel, &counters, &net, &path));
             }
         }
