@@ -18,10 +18,10 @@
 
 use aya_ebpf::{
     bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
-    helpers::bpf_redirect,
-    macros::{classifier, map, xdp},
+    helpers::{bpf_get_current_pid_tgid, bpf_redirect},
+    macros::{classifier, fentry, map, raw_tracepoint, xdp},
     maps::{Array, LruHashMap, PerCpuArray, ProgramArray},
-    programs::{TcContext, XdpContext},
+    programs::{FEntryContext, RawTracePointContext, TcContext, XdpContext},
 };
 
 /// Double words at the start of a packet that are restored: every header that any program looks at.
@@ -51,6 +51,15 @@ static NEXT_XDP: ProgramArray = ProgramArray::with_max_entries(1, 0);
 static TABLE_V4: LruHashMap<[u32; 4], [u32; 7]> = LruHashMap::with_max_entries(1024, 0);
 #[map]
 static TABLE_V6: LruHashMap<[u32; 10], [u32; 10]> = LruHashMap::with_max_entries(1024, 0);
+
+/// Calls that `count` or `count_system_calls` has seen, and the thread whose calls count.
+#[map]
+static CALLS: Array<u64> = Array::with_max_entries(1, 0);
+#[map]
+static THREAD: Array<u32> = Array::with_max_entries(1, 0);
+/// The system call that `count_system_calls` counts.
+#[map]
+static SYSTEM_CALL: Array<u64> = Array::with_max_entries(1, 0);
 
 /// Where keys begin in a packet: at the source address.
 const KEY_V4: usize = 26;
@@ -189,6 +198,38 @@ pub fn insert_v6(ctx: TcContext) -> i32 {
         return 0;
     };
     i32::from(TABLE_V6.insert(key, [1; 10], 0).is_ok())
+}
+
+/// Counts the calls of a kernel function, whichever user space attaches it to, while one thread runs. Asks for arrays
+/// alone, which the kernel does without a call: it never counts itself.
+#[fentry]
+pub fn count(_: FEntryContext) -> i32 {
+    add_call();
+    0
+}
+
+/// Likewise the system calls of that thread with the number in `SYSTEM_CALL`.
+#[raw_tracepoint(tracepoint = "sys_enter")]
+pub fn count_system_calls(ctx: RawTracePointContext) -> i32 {
+    let number: u64 = ctx.arg(1);
+    if SYSTEM_CALL.get(0) == Some(&number) {
+        add_call();
+    }
+    0
+}
+
+#[inline(always)]
+fn add_call() {
+    // The lower half is what user space calls a thread's id.
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half")]
+    let thread = bpf_get_current_pid_tgid() as u32;
+    if THREAD.get(0) == Some(&thread)
+        && let Some(calls) = CALLS.get_ptr_mut(0)
+    {
+        // SAFETY: the entry is there for good, and this alone writes to it. What interrupts the thread in the middle to do
+        // the same is then not counted, and need not be.
+        unsafe { *calls += 1 };
+    }
 }
 
 /// A key out of the packet, from `at` on.

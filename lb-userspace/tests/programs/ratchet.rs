@@ -1,7 +1,11 @@
 //! What each program costs may fall, but does not rise unless somebody writes down why: `ratchet.txt`.
 //!
+//! The programs' figures are here, what a packet calls the kernel for in `paths`.
+//!
 //! A little more on every change is how a datapath becomes slow and then no longer loads. The limit of the verifier is a
 //! million instructions; the stack's is 512 bytes, on which `stack` insists.
+
+mod paths;
 
 use std::{collections::BTreeMap, fs};
 
@@ -36,6 +40,7 @@ impl<'a> Table<'a> {
         };
         let lines = text
             .lines()
+            .take_while(|line| *line != paths::MARK)
             .filter(|line| !line.is_empty() && !line.starts_with('#'));
         for line in lines {
             let mut words = line.split_whitespace();

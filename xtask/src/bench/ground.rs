@@ -19,6 +19,7 @@ use super::{
     catalogue::{CALLED, Catalogue, LONG, PODS, RANGES, SHORT, SINK, STREAM, vips},
     kube_proxy::{iptables, nftables},
     load::{datagrams, exchange, iperf},
+    machine,
     offloads::{BareServer, Talk},
 };
 use crate::lab::{AgentOptions, Lab, Netns, Node, Objects};
@@ -101,6 +102,7 @@ impl Ground {
         let mut lab = Lab::builder()
             .node(Node::routed(NODE).endpoints(1))
             .build()?;
+        set_congestion(&lab)?;
         let endpoint = lab.pod(ENDPOINT).addresses.both();
         let catalogue = Catalogue {
             services,
@@ -237,6 +239,7 @@ pub fn check_xdp(duolb: &Path) -> Result<String> {
         .node(Node::routed(NODE).endpoints(0))
         .node(Node::routed("node-2").endpoints(1))
         .build()?;
+    set_congestion(&lab)?;
     lab.be_a_wire()?;
     lab.route_to(&["10.96.0.0/16", "fd00:10:96::/112"], NODE)?;
     let endpoint = lab.pod("pod-2-10").addresses.both();
@@ -268,6 +271,15 @@ pub fn check_xdp(duolb: &Path) -> Result<String> {
 const TRIES: usize = 20;
 
 const RESTORE: [&str; 2] = ["iptables-legacy-restore", "ip6tables-legacy-restore"];
+
+/// Has TCP go by the same everywhere, whatever the machine goes by.
+fn set_congestion(lab: &Lab) -> Result<()> {
+    let name = machine::congestion()?;
+    let hosts = lab.nodes().chain([lab.outside()]);
+    let hosts = hosts.map(|host| &host.netns);
+    let mut all = hosts.chain(lab.pods().map(|pod| &pod.netns));
+    all.try_for_each(|netns| netns.sysctl(&[("net/ipv4/tcp_congestion_control", &name)]))
+}
 
 /// A veth between client and endpoint.
 fn join(lab: &Lab) -> Result<()> {

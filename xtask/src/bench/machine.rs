@@ -6,6 +6,28 @@ use anyhow::{Context as _, Result};
 
 use super::report::Machine;
 
+/// What TCP in the bench's namespaces is to go by: the kernel's own default. Others pace, or probe what a link holds, and a
+/// veth's figures are then more theirs than the way's.
+pub const CONGESTION: &str = "cubic";
+
+/// [`CONGESTION`] if this kernel has it, else what the machine goes by.
+///
+/// # Errors
+/// If /proc does not say.
+pub fn congestion() -> Result<String> {
+    let read = |name: &str| {
+        let file = format!("/proc/sys/net/ipv4/{name}");
+        fs::read_to_string(&file).context(file)
+    };
+    let there = read("tcp_available_congestion_control")?;
+    Ok(choose(&there, read("tcp_congestion_control")?.trim()))
+}
+
+fn choose(there: &str, own: &str) -> String {
+    let is_there = there.split_whitespace().any(|name| name == CONGESTION);
+    if is_there { CONGESTION } else { own }.to_owned()
+}
+
 /// This machine.
 ///
 /// # Errors
@@ -24,6 +46,7 @@ pub fn this() -> Result<Machine> {
             .next()
             .unwrap_or_default()
             .to_owned(),
+        congestion: congestion()?,
     })
 }
 
@@ -44,6 +67,12 @@ fn memory(meminfo: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tcp_goes_by_the_kernels_default_where_that_is_there() {
+        assert_eq!(choose("reno bbr cubic\n", "bbr"), "cubic");
+        assert_eq!(choose("reno bbr\n", "bbr"), "bbr");
+    }
 
     #[test]
     fn fields_are_found_by_name() {

@@ -35,6 +35,9 @@ pub struct Machine {
     pub memory: u64,
     /// Runnable tasks over the minute before the run: more than none is somebody else.
     pub load: String,
+    /// TCP's congestion control in the namespaces that are measured.
+    #[serde(default)]
+    pub congestion: String,
 }
 
 /// One part of the bench.

@@ -24,12 +24,15 @@ use duolb::{
 use lb_common::address::{Family, V4};
 use serde_json::{Value, json};
 
+use super::calls::Counter;
 use crate::kernel::{SMALL, settings};
 
 /// As large as slices of real clusters are at most.
 const SLICE: u32 = 100;
 /// Changes that are timed.
 const CHANGES: u32 = 200;
+/// Changes of which calls are counted.
+const COUNTED: u32 = 5;
 
 /// A cluster of services alike.
 #[derive(Clone, Copy)]
@@ -161,15 +164,49 @@ fn change(cluster: Cluster, agent: &mut Reconciler<KernelMaps>) -> Vec<f64> {
     times
 }
 
+/// The `bpf(2)` calls of a change: of one endpoint of a slice, of all of them; at most so many of some.
+fn calls(cluster: Cluster, agent: &mut Reconciler<KernelMaps>) -> Result<[u64; 2], String> {
+    let counter = Counter::on_bpf()?;
+    let count = |work: &mut dyn FnMut()| {
+        let before = counter.sum();
+        work();
+        // Reading the sum is one as well.
+        counter.sum() - before - 1
+    };
+    assert_eq!(count(&mut || {}), 0, "nothing takes no calls");
+    let mut most = [0; 2];
+    // Endpoints that there has been none of.
+    let mut fresh = cluster.services * cluster.endpoints + CHANGES;
+    for turn in 0..COUNTED {
+        let number = turn.wrapping_mul(0x9e37_79b1) % cluster.services;
+        for (all, most) in [false, true].into_iter().zip(&mut most) {
+            let slice = cluster.slices(number, 0).next();
+            let mut slice = slice.expect("a service with endpoints");
+            let changed = if all { slice.endpoints.len() } else { 1 };
+            for old in &mut slice.endpoints[..changed] {
+                *old = endpoint(fresh);
+                fresh += 1;
+            }
+            agent.handle(Event::ApplySlice(slice));
+            let calls = count(&mut || {
+                let report = agent.sync(Instant::now());
+                assert!(report.ops > 0 && report.problems.is_empty(), "{report:?}");
+            });
+            *most = calls.max(*most);
+        }
+    }
+    Ok(most)
+}
+
 /// A cluster of so many services with so many endpoints each, round by round: seconds of the first sync, of its writes by
-/// themselves, of a restart; milliseconds of a change, median and 99th percentile.
+/// themselves, of a restart; milliseconds of a change, median and 99th percentile. And the system calls of a change.
 pub fn measure(rounds: u32, services: u32, endpoints: u32) -> Value {
     let cluster = Cluster {
         services,
         endpoints,
     };
     let mut all = Vec::new();
-    let mut first_ops = 0;
+    let (mut first_ops, mut counted) = (0, Value::Null);
     for _ in 0..rounds {
         let (agent, first, ops) = sync(cluster.maps(), cluster.events());
         first_ops = ops;
@@ -180,6 +217,13 @@ pub fn measure(rounds: u32, services: u32, endpoints: u32) -> Value {
         let changes = change(cluster, &mut agent);
         let [median, slow] = [changes.len() / 2, changes.len() * 99 / 100].map(|at| changes[at]);
         all.push([first, raw, restart, median, slow]);
+        // The same every time.
+        if counted.is_null() {
+            counted = match calls(cluster, &mut agent) {
+                Ok([one, slice]) => json!({"one": one, "slice": slice}),
+                Err(why) => json!({"missing": why}),
+            };
+        }
     }
-    json!({"services": services, "endpoints": endpoints, "ops": first_ops, "rounds": all})
+    json!({"services": services, "endpoints": endpoints, "ops": first_ops, "calls": counted, "rounds": all})
 }

@@ -8,9 +8,13 @@
 //! Times are the kernel's own, of runs by BPF_PROG_TEST_RUN on one CPU, in nanoseconds a run. On a machine that others
 //! use as well the fastest of some tries counts; the others were disturbed.
 
+pub mod calls;
 mod control;
+mod costs;
+pub mod counted;
 mod live;
 mod paths;
+mod repeat;
 mod scale;
 mod stand;
 
@@ -38,7 +42,7 @@ fn answer(order: &str) -> Result<Value, String> {
     let number = |word: &str| word.parse::<u32>().map_err(|why| format!("{word}: {why}"));
     match words[..] {
         ["program", rounds, ref only @ ..] => Ok(paths::measure(number(rounds)?, &only.join(" "))),
-        ["repeat", seconds, ref path @ ..] => Ok(paths::repeat(number(seconds)?, &path.join(" "))),
+        ["repeat", seconds, ref path @ ..] => Ok(repeat::repeat(number(seconds)?, &path.join(" "))),
         ["scale", rounds, sizes] => {
             let sizes: Result<Vec<_>, _> = sizes.split(',').map(number).collect();
             Ok(scale::measure(number(rounds)?, &sizes?))

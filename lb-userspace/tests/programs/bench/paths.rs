@@ -1,16 +1,15 @@
 //! What a packet costs by the way that it goes, beside what an empty program, a lookup and an insert cost in the same
 //! minute.
 
-use std::{net::SocketAddr, thread, time::Instant};
+use std::{net::SocketAddr, thread};
 
 use aya::{
     maps::{PerCpuArray, PerCpuValues},
     util::nr_cpus,
 };
 use duolb::datapath::{
-    cgroup,
     features::Features,
-    object::{IP_PROGRAMS, PROGRAMS, Sizes, XDP_PROGRAM},
+    object::{Sizes, XDP_PROGRAM},
 };
 use lb_common::{
     address::{V4, V6},
@@ -21,11 +20,11 @@ use lb_common::{
 use serde_json::{Value, json};
 
 use super::{
+    costs,
     stand::{KeyV4, KeyV6, Own, RUNS, Row, Stand, TRIES, Varies, time_alone},
     stay,
 };
 use crate::{
-    cost::load_anew,
     kernel::{Egress, Ingress, Kernel, SMALL},
     packet::{Frame, Net, TCP, UDP, both, flag},
     xdp,
@@ -41,7 +40,7 @@ const WEB: u32 = 2;
 const STICKY: u32 = 3;
 const EMPTY: u32 = 4;
 /// Entries of the flow tables, as the agent makes them by default.
-const FLOWS: u32 = 262_144;
+pub const FLOWS: u32 = 262_144;
 /// Bytes that make every packet long enough to be restored.
 const PAYLOAD: [u8; 64] = [0x61; 64];
 /// Runs of what is timed alone: fewer than are refused in a tick.
@@ -52,7 +51,7 @@ const SPENT: &str = "REJECTS";
 const NEW_CLIENTS: u32 = 0x0b00_0000;
 
 /// How a path is timed.
-enum How {
+pub enum How {
     /// In a row of runs that begin with the same packets.
     Row(Row),
     /// A run at a time.
@@ -60,10 +59,10 @@ enum How {
 }
 
 /// What is timed.
-struct Path {
-    what: &'static str,
-    program: &'static str,
-    how: How,
+pub struct Path {
+    pub what: &'static str,
+    pub program: &'static str,
+    pub how: How,
     /// What becomes of every packet; `None`: it is none of ours.
     verdict: Option<Verdict>,
     /// Nanoseconds, round by round: the path itself, nothing, a lookup, an insert.
@@ -105,7 +104,7 @@ impl Path {
     }
 
     /// Times it once more; every single packet must have ended as it should.
-    fn time(&mut self, kernel: &mut Kernel, stand: &mut Stand) -> f64 {
+    pub fn time(&mut self, kernel: &mut Kernel, stand: &mut Stand) -> f64 {
         if matches!(self.how, How::Alone(_)) {
             refuse_anew(kernel);
         }
@@ -120,7 +119,13 @@ impl Path {
                 u64::from(ALONE),
             ),
         };
-        for ((verdict, before), after) in Verdict::ALL.iter().zip(before).zip(kernel.verdicts()) {
+        self.check(&before, &kernel.verdicts(), runs);
+        time
+    }
+
+    /// Sees to it that every run since verdicts were counted has ended as it should.
+    pub fn check(&self, before: &[u64], after: &[u64], runs: u64) {
+        for ((verdict, before), after) in Verdict::ALL.iter().zip(before).zip(after) {
             let (what, count) = (self.what, after - before);
             if self.verdict == Some(*verdict) {
                 assert!(count >= runs, "{what}: {count} of {runs}");
@@ -128,12 +133,30 @@ impl Path {
                 assert_eq!(count, 0, "{what}: {verdict:?}");
             }
         }
-        time
+    }
+
+    /// The packets of a turn, as the stand would make them.
+    pub fn packets(&self, turn: u32) -> Vec<Vec<u8>> {
+        let row = match &self.how {
+            How::Alone(packet) => return vec![packet.clone()],
+            How::Row(row) => row,
+        };
+        let mut packets = row.packets.clone();
+        let Varies {
+            at, first, step, ..
+        } = row.varies;
+        if at != 0 {
+            let (at, word) = (at as usize, first.wrapping_add(turn.wrapping_mul(step)));
+            for packet in &mut packets {
+                packet[at..at + 4].copy_from_slice(&word.to_be_bytes());
+            }
+        }
+        packets
     }
 }
 
 /// As if nothing had been refused in this tick.
-fn refuse_anew(kernel: &mut Kernel) {
+pub fn refuse_anew(kernel: &mut Kernel) {
     let spent = kernel.object.map_mut(SPENT).unwrap();
     let mut spent: PerCpuArray<_, u64> = spent.try_into().unwrap();
     let zeros = PerCpuValues::try_from(vec![0; nr_cpus().unwrap()]).unwrap();
@@ -160,7 +183,7 @@ fn new_clients(net: &Net) -> Varies {
 }
 
 /// Has the client's flows open, and answered, after which nothing is left to be noted. New ones push them out.
-fn open(kernel: &mut Kernel, net: &Net) {
+pub fn open(kernel: &mut Kernel, net: &Net) {
     let endpoint = net.endpoint();
     for (proto, flags) in [(TCP, flag::SYN), (TCP, flag::ACK), (UDP, 0)] {
         kernel.pass("opens", &frame(proto, net.client, net.vip, flags), endpoint);
@@ -170,7 +193,7 @@ fn open(kernel: &mut Kernel, net: &Net) {
 }
 
 /// The paths through TC, with what they need in the tables.
-fn paths_of_tc(kernel: &mut Kernel, net: &Net) -> Vec<Path> {
+pub fn paths_of_tc(kernel: &mut Kernel, net: &Net) -> Vec<Path> {
     let whole = if net.is_v6 { 128 } else { 32 };
     let vips = VipRange::<()>::VIPS;
     kernel.tables.write_ranges(&[
@@ -249,7 +272,7 @@ fn paths_of_tc(kernel: &mut Kernel, net: &Net) -> Vec<Path> {
 }
 
 /// The paths through XDP: a known flow to another node.
-fn paths_of_xdp(kernel: &mut Kernel, net: &Net) -> Vec<Path> {
+pub fn paths_of_xdp(kernel: &mut Kernel, net: &Net) -> Vec<Path> {
     let node = xdp::talk(kernel, "opens", net, UDP, 0);
     let sent = frame(UDP, net.client, net.vip, 0);
     let answer = frame(UDP, net.endpoint(), node, 0);
@@ -340,7 +363,7 @@ pub fn measure(rounds: u32, only: &str) -> Value {
         all.extend(rows(&net, paths));
     }
     if !Features::of_kernel().xdp_frags {
-        return json!({"rows": all, "costs": costs()});
+        return json!({"rows": all, "costs": costs::costs()});
     }
     // In a namespace of the thread's own.
     let of_xdp = thread::spawn(move || {
@@ -356,49 +379,5 @@ pub fn measure(rounds: u32, only: &str) -> Value {
         Some(all)
     });
     all.extend(of_xdp.join().unwrap().unwrap_or_default());
-    json!({"rows": all, "costs": costs()})
-}
-
-/// Runs one path for so many seconds, for a profiler to look at.
-pub fn repeat(seconds: u32, name: &str) -> Value {
-    let sizes = Sizes {
-        flows: FLOWS,
-        ..SMALL
-    };
-    for net in both() {
-        let Some(mut kernel) = Kernel::load_sized(sizes) else {
-            return json!({"rows": []});
-        };
-        let mut stand = Stand::load(FLOWS);
-        for mut path in paths_of_tc(&mut kernel, &net) {
-            if name != format!("{} {}", net.name, path.what) {
-                continue;
-            }
-            open(&mut kernel, &net);
-            let start = Instant::now();
-            while start.elapsed().as_secs() < seconds.into() {
-                path.time(&mut kernel, &mut stand);
-            }
-            return json!({"rows": []});
-        }
-    }
-    json!({"error": format!("no path {name:?}")})
-}
-
-/// Of every program: verified instructions, bytes of machine code, milliseconds to load.
-fn costs() -> Vec<Value> {
-    let Some(mut kernel) = Kernel::load() else {
-        return vec![];
-    };
-    let programs = PROGRAMS.iter().chain(IP_PROGRAMS).chain([&XDP_PROGRAM]);
-    let programs = programs.chain(cgroup::PROGRAMS);
-    let cost = |name: &&'static str| {
-        let start = Instant::now();
-        let info = load_anew(kernel.object.program_mut(name).unwrap()).ok()?;
-        let took = start.elapsed().as_millis();
-        let verified = info.verified_instruction_count();
-        let took = u64::try_from(took).unwrap();
-        Some(json!({"name": name, "values": [verified, info.size_jitted(), took]}))
-    };
-    programs.filter_map(cost).collect()
+    json!({"rows": all, "costs": costs::costs()})
 }

@@ -29,6 +29,7 @@ pub fn report() -> Report {
             kernel: "6.18".to_owned(),
             memory: 24 << 30,
             load: "0.10".to_owned(),
+            congestion: "bbr".to_owned(),
         },
         began: 1_795_000_000,
         full: false,
