@@ -6,11 +6,11 @@ use anyhow::{Context as _, Result};
 
 use super::report::Machine;
 
-/// What TCP in the bench's namespaces is to go by: the kernel's own default. Others pace, or probe what a link holds, and a
-/// veth's figures are then more theirs than the way's.
-pub const CONGESTION: &str = "cubic";
+/// What TCP in the bench's namespaces is to go by: the kernel's own default, or what every kernel allows. Others pace, or probe
+/// what a link holds, and a veth's figures are then more theirs than the way's.
+const CONGESTION: [&str; 2] = ["cubic", "reno"];
 
-/// [`CONGESTION`] if this kernel has it, else what the machine goes by.
+/// The first of [`CONGESTION`] that other namespaces may choose, else what the machine goes by.
 ///
 /// # Errors
 /// If /proc does not say.
@@ -19,13 +19,14 @@ pub fn congestion() -> Result<String> {
         let file = format!("/proc/sys/net/ipv4/{name}");
         fs::read_to_string(&file).context(file)
     };
-    let there = read("tcp_available_congestion_control")?;
-    Ok(choose(&there, read("tcp_congestion_control")?.trim()))
+    let allowed = read("tcp_allowed_congestion_control")?;
+    Ok(choose(&allowed, read("tcp_congestion_control")?.trim()))
 }
 
-fn choose(there: &str, own: &str) -> String {
-    let is_there = there.split_whitespace().any(|name| name == CONGESTION);
-    if is_there { CONGESTION } else { own }.to_owned()
+fn choose(allowed: &str, own: &str) -> String {
+    let is_allowed = |name: &&str| allowed.split_whitespace().any(|other| other == *name);
+    let wanted = CONGESTION.into_iter().find(is_allowed);
+    wanted.unwrap_or(own).to_owned()
 }
 
 /// This machine.
@@ -69,9 +70,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tcp_goes_by_the_kernels_default_where_that_is_there() {
+    fn tcp_goes_by_the_kernels_default_where_that_is_allowed() {
         assert_eq!(choose("reno bbr cubic\n", "bbr"), "cubic");
-        assert_eq!(choose("reno bbr\n", "bbr"), "bbr");
+        assert_eq!(choose("reno bbr\n", "bbr"), "reno");
+        assert_eq!(choose("bbr\n", "bbr"), "bbr");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use std::fmt::{self, Write as _};
 
 use super::{Gate, Report, Row, Section};
-use crate::bench::{goals::GOALS, machine::CONGESTION};
+use crate::bench::goals::GOALS;
 
 /// The whole report.
 pub fn page(report: &Report) -> String {
@@ -20,7 +20,7 @@ fn write_page(out: &mut String, report: &Report) -> fmt::Result {
     let scope = if report.full { "full" } else { "quick" };
     writeln!(
         out,
-        "# Bench\n\n{} x {}, {:.0} GiB, Linux {}, load before {}, TCP by {}{}; {scope} run.\n\
+        "# Bench\n\n{} x {}, {:.0} GiB, Linux {}, load before {}, TCP by {}; {scope} run.\n\
          Ratios are medians of the rounds' ratios, ± half the distance of the quartiles.",
         machine.processors,
         machine.processor,
@@ -28,11 +28,6 @@ fn write_page(out: &mut String, report: &Report) -> fmt::Result {
         machine.kernel,
         machine.load,
         machine.congestion,
-        if machine.congestion == CONGESTION {
-            ""
-        } else {
-            ", there being no cubic"
-        },
     )?;
     write_goals(out, report)?;
     report
@@ -230,10 +225,7 @@ mod tests {
     #[test]
     fn the_page_shows_ratios_gates_and_what_is_missing() {
         let page = page(&report());
-        assert!(
-            page.contains("TCP by bbr, there being no cubic; "),
-            "{page}"
-        );
+        assert!(page.contains("TCP by bbr; "), "{page}");
         assert!(
             page.contains("| duolb (bpf) | 0.90 ± 1 % | 19.0 |"),
             "{page}"
