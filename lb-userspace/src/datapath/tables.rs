@@ -12,7 +12,7 @@ use self::filter::Filter;
 
 pub(super) use self::family::read_sources;
 
-use std::io;
+use std::{collections::BTreeMap, io};
 
 use aya::{
     Ebpf, Pod,
@@ -39,6 +39,8 @@ where
     Source<A>: Pod,
 {
     frontends: HashMap<MapData, FrontendKey<A>, Frontend>,
+    /// The service port that each is of.
+    owners: BTreeMap<FrontendKey<A>, u32>,
     filter: Filter,
     slots: Array<MapData, u32>,
     endpoints: Array<MapData, Endpoint<A>>,
@@ -117,12 +119,15 @@ where
         let name = filter;
         let mut filter = Filter::take(typed(ebpf, name)?).map_err(not_ours(name))?;
         // Whoever wrote the frontends may not have known of it.
-        let keys = batch::read(&table).map_err(not_ours(frontends))?;
+        let there: Vec<(FrontendKey<A>, Frontend)> =
+            batch::read(&table).map_err(not_ours(frontends))?;
         filter
-            .renew(keys.into_iter().map(|(key, _)| key))
+            .renew(there.iter().map(|(key, _)| *key))
             .map_err(not_ours(frontends))?;
+        let owner = |(key, frontend): (_, Frontend)| (key, frontend.service);
         Ok(Self {
             frontends: table,
+            owners: there.into_iter().map(owner).collect(),
             filter,
             slots: typed(ebpf, slots)?,
             endpoints: typed(ebpf, endpoints)?,
@@ -196,7 +201,7 @@ impl KernelMaps {
         })
     }
 
-    /// Has datagrams look for their frontends again.
+    /// Has datagrams look for their frontends again, of which one is gone or another service's.
     fn tell_change(&mut self) -> Result<(), MapError> {
         self.epoch = self.epoch.wrapping_add(1);
         self.changes.set(change::EPOCH, self.epoch, 0)

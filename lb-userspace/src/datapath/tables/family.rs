@@ -59,19 +59,35 @@ where
     fn put_frontends(&mut self, entries: &[(FrontendKey<A>, Frontend)]) -> Result<(), MapsError> {
         let (keys, values): (Vec<_>, Vec<_>) = entries.iter().copied().unzip();
         let Tables {
-            frontends, filter, ..
+            frontends,
+            filter,
+            owners,
+            ..
         } = self.tables_mut();
-        let written = filter
+        let mut written = filter
             .admit(keys.iter().copied())
-            .and_then(|()| batch::update(frontends, &keys, &values))
-            .and_then(|()| self.tell_change());
+            .and_then(|()| batch::update(frontends, &keys, &values));
+        if written.is_ok() {
+            let mut has_moved = false;
+            for (key, frontend) in entries {
+                let before = owners.insert(*key, frontend.service);
+                has_moved |= before.is_some_and(|owner| owner != frontend.service);
+            }
+            if has_moved {
+                written = self.tell_change();
+            }
+        }
         written.map_err(failed(Table::Frontends(A::FAMILY)))
     }
 
     fn remove_frontend(&mut self, key: &FrontendKey<A>) -> Result<(), MapsError> {
         let Tables {
-            frontends, filter, ..
+            frontends,
+            filter,
+            owners,
+            ..
         } = self.tables_mut();
+        owners.remove(key);
         let mut removed = absent_is_fine(frontends.remove(key));
         if removed.is_ok() && filter.note_removed() {
             let left = batch::read(frontends);

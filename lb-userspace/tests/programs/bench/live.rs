@@ -74,6 +74,8 @@ impl Node {
     fn start(way: Way, rules: &str) -> Option<Self> {
         let sizes = Sizes {
             flows: TABLE,
+            // Each round writes its endpoints anew.
+            slots: 4_096,
             ..SMALL
         };
         let kernel = xdp::load_on(Device::XDP_NATIVE, sizes)?;
