@@ -22,7 +22,6 @@ const SCATTER: [u64; 4] = [
 
 /// Where the bit of a frontend stands: the index of its word, and the bit in there.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "of 20 bits")]
 pub fn place<A: Address>(key: &FrontendKey<A>) -> (u32, u64) {
     let mut hash = u64::from(key.port) << 40 | u64::from(key.proto) << 32;
     // None waits for another.
@@ -64,7 +63,7 @@ mod tests {
         };
         let v6 =
             |number: u32| FrontendKey::new(V6([0xfd, 0, 0, number.to_be()]), 443_u16.to_be(), 17);
-        let ports = |number: u32| FrontendKey::new(V4(1), (number as u16).to_be(), 6);
+        let ports = |number: u16| FrontendKey::new(V4(1), number.to_be(), 6);
         for (different, all) in [
             spread((0..50_000).map(v4)),
             spread((0..50_000).map(v6)),

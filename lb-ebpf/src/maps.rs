@@ -96,9 +96,9 @@ static TRAFFIC: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(1024, 0);
 /// never). As long as there is none, packets without a service skip the search for such a flow.
 #[map]
 static MOVED: Array<u32> = Array::with_max_entries(1, 0);
-/// Whether frontends have changed, see [`tables::change`].
+/// Whether frontends have changed, see [`change`].
 #[map]
-static CHANGES: Array<u32> = Array::with_max_entries(tables::change::ENTRIES, 0);
+static CHANGES: Array<u32> = Array::with_max_entries(change::ENTRIES, 0);
 /// How many refusals this CPU has answered in which tick (one entry).
 #[map]
 static REJECTS: PerCpuArray<Budget> = PerCpuArray::with_max_entries(1, 0);

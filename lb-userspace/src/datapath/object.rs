@@ -1,6 +1,5 @@
-//! The object with programs and maps: load it, new or onto the maps that are pinned already.
-//!
-//! aya reuses a pinned map without looking at it: whether it is what is asked for is found out before (`switch`).
+//! The object with programs and maps: load it, new or onto the maps that are pinned already. aya reuses a pinned map without
+//! looking at it: whether it is what is asked for is found out before (`switch`).
 
 use std::{
     collections::BTreeMap,

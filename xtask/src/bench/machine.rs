@@ -10,7 +10,7 @@ use super::report::Machine;
 /// what a link holds, and a veth's figures are then more theirs than the way's.
 const CONGESTION: [&str; 2] = ["cubic", "reno"];
 
-/// The first of [`CONGESTION`] that other namespaces may choose, else what the machine goes by.
+/// The first of `CONGESTION` that other namespaces may choose, else what the machine goes by.
 ///
 /// # Errors
 /// If /proc does not say.
