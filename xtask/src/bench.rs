@@ -46,7 +46,7 @@ pub struct Args {
     /// Only this section; may be repeated [default: all]
     #[arg(long = "section", value_name = "NAME", value_enum)]
     sections: Vec<Name>,
-    /// Nine rounds instead of three, and the largest clusters: about 25 minutes for all sections
+    /// Nine rounds instead of three, and the largest clusters: about 20 minutes for all sections
     #[arg(long)]
     full: bool,
     /// An earlier report.json to compare with
