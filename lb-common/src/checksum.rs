@@ -170,6 +170,36 @@ mod tests {
     }
 
     #[test]
+    fn a_change_that_is_reduced_does_the_same() {
+        let delta = Delta::new().replace_words(&[1, 0xffff_0000], &[0xdead_beef, 7]);
+        for checksum in 1..u16::MAX {
+            assert_eq!(delta.reduce().apply(checksum), delta.apply(checksum));
+        }
+    }
+
+    /// What the kernel's helper makes of a field (inet_proto_csum_replace_by_diff) tells which it was, but for a change of nothing.
+    #[test]
+    fn the_kernels_answer_tells_whose_the_checksum_is() {
+        use crate::reply::ChecksumState::{self, Complete, Partial};
+        let delta = Delta::new()
+            .replace_words(&[0x0a60_0001], &[0x0af4_0105])
+            .reduce();
+        let none = Delta::new().replace_u16(3, 3).reduce();
+        for before in 0..=u16::MAX {
+            let partial = |delta: Delta| fold(u64::from(before) + u64::from(delta.to_wsum()));
+            let told = |after, delta| ChecksumState::told_by(false, before, after, delta);
+            assert_eq!(told(delta.apply(before), delta), Some(Complete), "{before}");
+            assert_eq!(told(partial(delta), delta), Some(Partial), "{before}");
+            // 0 and 0xffff are one number in two forms, and each way makes the other form of one of them.
+            assert!(matches!(
+                told(none.apply(before), none),
+                None | Some(Complete)
+            ));
+            assert!(matches!(told(partial(none), none), None | Some(Partial)));
+        }
+    }
+
+    #[test]
     fn udp_without_checksum_stays_without_and_never_becomes_so() {
         assert_eq!(Delta::new().replace_u16(1, 2).apply_udp(0), 0);
         let zeros: Vec<u16> = (1..=u16::MAX)

@@ -230,7 +230,7 @@ impl<A: Address> VipRange<A> {
 /// A flow's first packet in a tick looks; those after it need not, unless a frontend has changed in that tick. The agent
 /// does not know the flow clock: it counts, and the first packet that sees another count notes the tick.
 pub mod change {
-    /// How often the agent has written frontends; added to after it has.
+    /// How often the agent has removed a frontend, or given one to another service port; added to after it has.
     pub const EPOCH: u32 = 0;
     /// The count that packets have seen last.
     pub const NOTED: u32 = 1;
